@@ -1,0 +1,97 @@
+# Copyright (c) 2026 Njord Trust
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This is PRIVATE to the collection njord.telemetry: it can change without notice.
+
+"""Argument specifications that can be put together: a module's own options and those of the servers it asks."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._http import Server
+
+
+@dataclasses.dataclass(frozen=True)
+class ArgumentSpec:
+    """What ``AnsibleModule`` is built from; :meth:`merge` adds another one to it."""
+
+    options: dict[str, dict[str, t.Any]]
+    mutually_exclusive: tuple[tuple[str, ...], ...] = ()
+    required_together: tuple[tuple[str, ...], ...] = ()
+    required_if: tuple[tuple[t.Any, ...], ...] = ()
+
+    def merge(self, other: ArgumentSpec) -> ArgumentSpec:
+        return ArgumentSpec(
+            {**self.options, **other.options},
+            self.mutually_exclusive + other.mutually_exclusive,
+            self.required_together + other.required_together,
+            self.required_if + other.required_if,
+        )
+
+    def module(self) -> AnsibleModule:
+        return AnsibleModule(
+            argument_spec=self.options,
+            mutually_exclusive=self.mutually_exclusive,
+            required_together=self.required_together,
+            required_if=self.required_if,
+            supports_check_mode=True,
+        )
+
+
+def server_options(prefix: str, url: str | None) -> ArgumentSpec:
+    """The connection options of one server, all named after it.
+
+    :param prefix: ``prometheus``, ``grafana``, …
+    :param url: the default address, or None where such a server is not there unless said.
+    """
+    return ArgumentSpec(
+        {
+            f"{prefix}_url": {"type": "str", "default": url} if url else {"type": "str"},
+            f"{prefix}_username": {"type": "str"},
+            f"{prefix}_password_file": {"type": "path", "no_log": False},
+            f"{prefix}_token_file": {"type": "path", "no_log": False},
+            f"{prefix}_ca_path": {"type": "path"},
+            f"{prefix}_timeout": {"type": "float", "default": 10.0},
+        },
+        mutually_exclusive=((f"{prefix}_token_file", f"{prefix}_username"),),
+        required_together=((f"{prefix}_username", f"{prefix}_password_file"),),
+    )
+
+
+PROMETHEUS = server_options("prometheus", "http://127.0.0.1:9090")
+
+
+def server(module: AnsibleModule, prefix: str) -> Server:
+    """The server that the options of :func:`server_options` describe; fails the module where they cannot be used."""
+    parameters = module.params
+    secrets = {"password": "", "token": ""}
+    for kind in secrets:
+        path = parameters[f"{prefix}_{kind}_file"]
+        if path:
+            try:
+                secrets[kind] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                fail(module, f"{prefix}_{kind}_file: {path} cannot be read: {error}")
+            module.no_log_values.add(secrets[kind])
+    try:
+        return Server(
+            url=parameters[f"{prefix}_url"],
+            username=parameters[f"{prefix}_username"] or "",
+            ca_path=parameters[f"{prefix}_ca_path"] or "",
+            timeout=parameters[f"{prefix}_timeout"],
+            **secrets,
+        )
+    except ValueError as error:
+        fail(module, f"{prefix}_url: {error}")
+
+
+def fail(module: AnsibleModule, message: str) -> t.NoReturn:
+    """Ends the module as failed: for arguments that cannot be used, never for what was seen."""
+    module.fail_json(msg=message)
+    raise AssertionError("fail_json ends the process")
