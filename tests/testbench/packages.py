@@ -110,13 +110,13 @@ def _unpack(wanted: Program, directory: Path) -> None:
     for path in (downloads, new):
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
-    _run(
+    run(
         ["apt-get", "download", "-qq", *(f"{package}/{wanted.suite}" for package in wanted.packages)],
         env=environment,
         cwd=downloads,
     )
     for archive in downloads.iterdir():
-        _run(["dpkg", "-x", str(archive), str(new)])
+        run(["dpkg", "-x", str(archive), str(new)])
     shutil.rmtree(downloads)
     new.rename(directory)
 
@@ -129,7 +129,7 @@ def mirror() -> str:
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)[
         "VERSION_CODENAME"
     ].strip('"')
-    targets = _run(["apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)"])
+    targets = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)"])
     sites = [line.split()[1] for line in targets.splitlines() if line.split()[0] == release]
     if not sites:
         raise RuntimeError(f"apt of this machine has no source for {release}: apt-get indextargets says {targets!r}")
@@ -138,7 +138,7 @@ def mirror() -> str:
 
 def acquire_settings() -> str:
     """How this machine's apt gets files (proxies, certificates, dates), fit for another apt.conf."""
-    lines = _run(["apt-config", "dump"]).splitlines(keepends=True)
+    lines = run(["apt-config", "dump"]).splitlines(keepends=True)
     return "".join(
         line for line in lines if line.startswith("Acquire::") and not line.startswith("Acquire::IndexTargets")
     )
@@ -171,11 +171,15 @@ Dir::Cache "{apt}/cache";
 """
     )
     environment = os.environ | {"APT_CONFIG": str(configuration), "LC_ALL": "C"}
-    _run(["apt-get", "update", "-qq"], env=environment)
+    run(["apt-get", "update", "-qq"], env=environment)
     return environment
 
 
-def _run(command: list[str], **options: t.Any) -> str:
+def run(command: list[str], **options: t.Any) -> str:
+    """What a command writes.
+
+    :raises RuntimeError: where it fails; with what it wrote to standard error.
+    """
     done: subprocess.CompletedProcess[str] = subprocess.run(
         command, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False, **options
     )
