@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing as t
 
 from ._http import Answer, Server, Unreadable
@@ -43,6 +44,8 @@ class Rule:
 
     :param kind: ``alerting`` or ``recording``.
     :param hold: seconds the expression must be true before the alert fires (``for``).
+    :param keep: seconds the alert goes on firing once the expression is false (``keep_firing_for``).
+    :param evaluated: RFC 3339; the year 1 where it never was.
     :param state: ``firing``, ``pending``, ``inactive``, or empty for a recording rule.
     """
 
@@ -54,6 +57,7 @@ class Rule:
     health: str
     error: str
     hold: float
+    keep: float
     state: str
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -171,6 +175,32 @@ class Prometheus:
 
         return self._ask("/api/v1/query_range", read, parameters, post=True)
 
+    def label_names(self, selector: str, start: float, end: float) -> list[str]:
+        """Names of the labels that the selected series have, from the index alone; blocks count as a whole."""
+        return self._ask("/api/v1/labels", _texts, _selection(selector, start, end))
+
+    def label_values(self, label: str, selector: str, start: float, end: float, limit: int = 0) -> list[str]:
+        """Values of one label, from the index alone; blocks that touch the range count as a whole.
+
+        :param selector: of which series; of all where empty.
+        :param limit: at most so many; 0 for all.
+        """
+        parameters = {**_selection(selector, start, end), "limit": str(limit)}
+        return self._ask(f"/api/v1/label/{label}/values", _texts, parameters)
+
+    def oldest(self) -> float | None:
+        """Unix seconds of the oldest sample that is stored, by the server's own ``/metrics``; None where it has none.
+
+        :raises Unreadable: where it does not say.
+        """
+        answer = self.server.get("/metrics")
+        found = re.search(r"^prometheus_tsdb_lowest_timestamp_seconds (\S+)$", answer.text, re.MULTILINE)
+        if not found:
+            raise Unreadable(answer.asked, "no prometheus_tsdb_lowest_timestamp_seconds", answer.status)
+        seconds = _number(found.group(1))
+        # An empty database says the largest number there is.
+        return seconds if seconds < _NEVER else None
+
     def head(self, limit: int) -> Head:
         """
         :param limit: rows of each table; the server gives 10 unless told.
@@ -217,6 +247,12 @@ class Prometheus:
             {"state": "active"},
         )
 
+    def alertmanagers(self) -> list[str]:
+        """Addresses to which alerts are sent; a dead one is among them."""
+        return self._ask(
+            "/api/v1/alertmanagers", lambda data: [row["url"] for row in data["activeAlertmanagers"] or []]
+        )
+
     def _build(self) -> dict[str, str]:
         return self._ask("/api/v1/status/buildinfo", lambda data: {"version": data["version"], **data})
 
@@ -245,6 +281,9 @@ class Prometheus:
             ) from error
 
 
+# Later than any sample: the year 33658 in unix seconds.
+_NEVER = 1e12
+
 _HEAD_TABLES = {
     "series_by_metric": "seriesCountByMetricName",
     "values_by_label": "labelValueCountByLabelName",
@@ -263,12 +302,21 @@ def _rule(group: t.Any, row: t.Any) -> Rule:
         health=row.get("health", "unknown"),
         error=row.get("lastError", ""),
         hold=float(row.get("duration", 0)),
+        keep=float(row.get("keepFiringFor", 0)),
         state=row.get("state", ""),
         labels=row.get("labels") or {},
         annotations=row.get("annotations") or {},
         interval=float(group.get("interval", 0)),
         evaluated=row.get("lastEvaluation", ""),
     )
+
+
+def _selection(selector: str, start: float, end: float) -> dict[str, str]:
+    return {"start": f"{start:.3f}", "end": f"{end:.3f}", **({"match[]": selector} if selector else {})}
+
+
+def _texts(data: t.Any) -> list[str]:
+    return [str(text) for text in data]
 
 
 def _number(text: str) -> float:
