@@ -2,7 +2,7 @@
 """Publishes what six strategies would, on the host's own bus, until it is ended. Standard library only.
 
 Some of it is bad on purpose, as it is in life: text that is no JSON, a name that Prometheus refuses, and a label
-that takes the order's number (``--label-sets`` of them, then it repeats).
+that takes the order's number (``--label-sets`` of them, ``--label-rate`` new ones a second, then they repeat).
 
 With ``--drawdown`` one strategy loses more than the alert allows.
 """
@@ -21,7 +21,7 @@ STRATEGIES = ("breakout", "carry", "grid", "meanrev", "momentum", "pairs")
 TOPIC = "telemetry.metrics"
 
 
-def snapshots(second: int, label_sets: int, drawdown: float) -> t.Iterator[str]:
+def snapshots(second: int, label_sets: int, label_rate: int, drawdown: float) -> t.Iterator[str]:
     def snapshot(name: str, value: float, kind: str, **labels: str) -> str:
         return json.dumps(
             {"name": name, "value": value, "timestamp_ns": time.time_ns(), "labels": labels, "metric_type": kind}
@@ -43,7 +43,7 @@ def snapshots(second: int, label_sets: int, drawdown: float) -> t.Iterator[str]:
     yield snapshot("njord_event_loop_lag_seconds", random.uniform(0.001, 0.05), "gauge")
     for service in ("broker", "risk_engine", "strategy_runner"):
         yield snapshot("njord_memory_usage_mb", random.uniform(200, 400), "gauge", service=service)
-    for number in range(second * 5, second * 5 + 5):
+    for number in range(second * label_rate, (second + 1) * label_rate):
         yield snapshot("njord_orders_total", 1, "counter", symbol="BTCUSDT", order_id=f"o-{number % label_sets:06d}")
     yield "not JSON at all"
     yield snapshot("njord orders with spaces", 1, "gauge")
@@ -59,12 +59,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=6379)
     parser.add_argument("--label-sets", type=int, default=150)
+    parser.add_argument("--label-rate", type=int, default=10)
     parser.add_argument("--drawdown", type=float, default=4.0)
     parser.add_argument("--seconds", type=int, default=14 * 86400, help="it ends by itself after so long")
     options = parser.parse_args()
     with socket.create_connection(("127.0.0.1", options.port)) as bus:
         for second in itertools.islice(itertools.count(), options.seconds):
-            batch = list(snapshots(second, options.label_sets, options.drawdown))
+            batch = list(snapshots(second, options.label_sets, options.label_rate, options.drawdown))
             bus.sendall(b"".join(command("PUBLISH", TOPIC, text) for text in batch))
             answered = 0
             while answered < len(batch):
