@@ -12,32 +12,37 @@ import os
 import pathlib
 import subprocess
 import sys
+import typing as t
 
-# Not part of the machine, or made by whatever runs at any moment: caches, logs, the package manager's own notes.
-PASSING = (
-    *("/dev", "/proc", "/run", "/sys", "/tmp", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd"),
-    *("/var/log", "/var/tmp", "/root/.ansible", "/etc/alternatives", "/var/lib/redis", "/opt/njord_quant"),
-    *("/etc/passwd-", "/etc/shadow-", "/etc/group-", "/etc/gshadow-", "/etc/subuid-", "/etc/subgid-"),
-)
+# Made by whatever runs at any moment: caches, logs, the package manager's own notes, the trading system's files.
+PASSING = {
+    *("var/cache", "var/lib/apt", "var/lib/dpkg", "var/lib/redis", "var/lib/systemd", "var/log", "var/tmp"),
+    *("etc/alternatives", "etc/group-", "etc/gshadow-", "etc/passwd-", "etc/shadow-", "etc/subgid-", "etc/subuid-"),
+    *("opt/njord_quant", "root/.ansible"),
+}
 
 
 def owned_by_packages() -> set[str]:
     lists = pathlib.Path("/var/lib/dpkg/info").glob("*.list")
-    owned = {line for path in lists for line in path.read_text().splitlines()}
+    owned = {pathlib.Path(line) for path in lists for line in path.read_text().splitlines()}
     # /lib is a link to /usr/lib, and packages name either.
-    return owned | {os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path) for path in owned}
+    return {str(path.parent.resolve() / path.name) for path in owned}
 
 
 def files() -> list[str]:
     owned = owned_by_packages()
-    found = []
-    for directory, directories, names in os.walk("/"):
-        paths = {name: os.path.join(directory, name) for name in directories + names}
-        directories[:] = [name for name in directories if paths[name] not in PASSING and name != "__pycache__"]
-        found += [
-            path for name, path in paths.items() if path not in owned and path not in PASSING and name != "__pycache__"
-        ]
-    return sorted(found)
+    return [path for path in below(pathlib.Path("/")) if path not in owned]
+
+
+def below(directory: pathlib.Path) -> t.Iterator[str]:
+    """All paths of this file system: what is mounted in it is not part of the machine."""
+    device = directory.stat().st_dev
+    for entry in os.scandir(directory):
+        if entry.path.lstrip("/") in PASSING or entry.name == "__pycache__":
+            continue
+        yield entry.path
+        if entry.is_dir(follow_symlinks=False) and entry.stat().st_dev == device:
+            yield from below(pathlib.Path(entry.path))
 
 
 def names(*command: str) -> list[str]:
