@@ -1,0 +1,75 @@
+# Copyright (c) 2026 Njord Trust
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Words that every page of the report shares."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from .model import Report
+
+# Not colour alone: a word and, on the page, a shape; on a terminal and in a chat a sign.
+WORDS = {
+    "critical": "Critical",
+    "unknown": "Unknown",
+    "warning": "Warning",
+    "info": "Note",
+    "ok": "OK",
+    "accepted": "Accepted",
+}
+SIGNS = {"critical": "⛔", "unknown": "❔", "warning": "⚠", "info": "ℹ", "ok": "✔", "accepted": "⏸"}
+
+_PROGRAMS = (
+    "amtool|ansible(?:-[a-z]+)?|apt-get|chown|chmod|curl|date|df|docker|du|journalctl|kill|ls|lsof|metrics-cleanup|mount|"
+    "njord-[a-z]+|ping|promtool|redis-cli|restic|sha256sum|ss|ssh|sudo|systemctl|timedatectl|top"
+)
+# A line that is a command: a program that we name, and no sentence after it.
+_COMMAND = re.compile(rf"(?:\$ )?((?:{_PROGRAMS}) (?:.*[^.:])|(?:{_PROGRAMS}))")
+
+
+class Line(t.NamedTuple):
+    """A line of a remedy: a command as a whole, or prose as ``(is code, text)``; code stood between backticks."""
+
+    command: str
+    prose: list[tuple[bool, str]]
+
+    @property
+    def text(self) -> str:
+        return self.command or "".join(piece for _, piece in self.prose)
+
+
+def remedy_lines(remedy: str) -> list[Line]:
+    """The remedy line by line; blank lines are left out."""
+    found = []
+    for line in filter(None, map(str.strip, remedy.splitlines())):
+        bare = line[1:-1] if line.startswith("`") and line.endswith("`") else line
+        whole = _COMMAND.fullmatch(bare)
+        if whole and "`" not in bare:
+            found.append(Line(whole[1], []))
+            continue
+        pieces = line.split("`")
+        # An odd backtick opens nothing.
+        codes = len(pieces) % 2 == 1
+        found.append(Line("", [(codes and i % 2 == 1, piece) for i, piece in enumerate(pieces) if piece]))
+    return found
+
+
+def verdict_line(report: Report) -> str:
+    """How it stands, in one line."""
+    dry = "Dry run. " if report.check_mode else ""
+    return f"{dry}{WORDS[report.verdict]}: {report.sentence}"
+
+
+def summary(report: Report) -> list[str]:
+    """Lines for a terminal: the verdict, then what presses, the worst first, each with its remedy."""
+    lines = [f"{report.title}: {verdict_line(report)}"]
+    for item in report.pressing:
+        finding = item.finding
+        lines.append(f"{finding.severity.upper():<8}  {item.host}  {finding.check}: {finding.summary}")
+        lines += [f"          → {line.text}" for line in remedy_lines(finding.remedy)]
+    counts = ", ".join(f"{count} {severity}" for severity, count in report.counts.items() if count)
+    accepted = f", {len(report.accepted)} accepted" if report.accepted else ""
+    return [*lines, f"Findings: {counts or 'none'}{accepted}"]
