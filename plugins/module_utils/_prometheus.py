@@ -15,6 +15,7 @@ import dataclasses
 import math
 import re
 import typing as t
+import urllib.parse
 
 from ._http import Answer, Server, Unreadable
 
@@ -186,7 +187,7 @@ class Prometheus:
         :param limit: at most so many; 0 for all.
         """
         parameters = {**_selection(selector, start, end), "limit": str(limit)}
-        return self._ask(f"/api/v1/label/{label}/values", _texts, parameters)
+        return self._ask(f"/api/v1/label/{urllib.parse.quote(label, safe='')}/values", _texts, parameters)
 
     def oldest(self) -> float | None:
         """Unix seconds of the oldest sample that is stored, by the server's own ``/metrics``; None where it has none.
@@ -258,7 +259,7 @@ class Prometheus:
 
     def _timeout(self) -> str:
         # The server gives up before we do, and says why.
-        return f"{max(self.server.timeout - 0.5, 0.5):g}s"
+        return f"{max(self.server.timeout - 0.5, 0.5):g}"
 
     def _ask(
         self,
