@@ -12,6 +12,7 @@ Source: https://prometheus.io/docs/prometheus/latest/querying/api/
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import re
 import typing as t
@@ -46,7 +47,7 @@ class Rule:
     :param kind: ``alerting`` or ``recording``.
     :param hold: seconds the expression must be true before the alert fires (``for``).
     :param keep: seconds the alert goes on firing once the expression is false (``keep_firing_for``).
-    :param evaluated: RFC 3339; the year 1 where it never was.
+    :param evaluated: unix seconds of its last evaluation; None where it never was.
     :param state: ``firing``, ``pending``, ``inactive``, or empty for a recording rule.
     """
 
@@ -63,17 +64,20 @@ class Rule:
     labels: dict[str, str]
     annotations: dict[str, str]
     interval: float
-    evaluated: str
+    evaluated: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Alert:
-    """An alert that is active now. :param since: RFC 3339."""
+    """An alert that is active now.
+
+    :param since: unix seconds of the first evaluation that was true; None where the server does not say.
+    """
 
     labels: dict[str, str]
     annotations: dict[str, str]
     state: str
-    since: str
+    since: float | None
     value: str
 
 
@@ -233,7 +237,7 @@ class Prometheus:
         return self._ask(
             "/api/v1/alerts",
             lambda data: [
-                Alert(row["labels"], row.get("annotations") or {}, row["state"], row.get("activeAt", ""), row["value"])
+                Alert(row["labels"], row.get("annotations") or {}, row["state"], _moment(row["activeAt"]), row["value"])
                 for row in data["alerts"]
             ],
         )
@@ -308,7 +312,7 @@ def _rule(group: t.Any, row: t.Any) -> Rule:
         labels=row.get("labels") or {},
         annotations=row.get("annotations") or {},
         interval=float(group.get("interval", 0)),
-        evaluated=row.get("lastEvaluation", ""),
+        evaluated=_moment(row["lastEvaluation"]),
     )
 
 
@@ -318,6 +322,18 @@ def _selection(selector: str, start: float, end: float) -> dict[str, str]:
 
 def _texts(data: t.Any) -> list[str]:
     return [str(text) for text in data]
+
+
+def _moment(text: str) -> float | None:
+    """Unix seconds of RFC 3339 as Go writes it: up to nine decimals, the year 1 for never."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", text)
+    if not found:
+        raise ValueError(f"{text!r} is no time")
+    whole, fraction, zone = found.groups()
+    if whole.startswith("0001-"):
+        return None
+    moment = datetime.datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
+    return moment.timestamp() + float(fraction or 0)
 
 
 def _number(text: str) -> float:
