@@ -34,10 +34,11 @@ import typing as t
 from pathlib import Path
 
 from .accounts import Account
-from .wanted import File, TreeError, check_paths, parents
+from .wanted import File, TreeError, check_path, parents
 
 MODE_OF_OUR_OWN = 0o600
 AS_IT_COMES = -1
+NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 class Refused(TreeError):
@@ -121,8 +122,8 @@ class Manifest:
             if document["version"] != 1:
                 raise ValueError(f"version {document['version']}, and 1 is known")
             files = {name: Owned(**owned) for name, owned in document["files"].items()}
-            check_paths(files)
-            check_paths(document["directories"])
+            for name in (*files, *document["directories"]):
+                check_path(name)
             return cls(files, document["directories"], document["parents"])
         except (ValueError, KeyError, TypeError, AttributeError, TreeError) as error:
             raise TreeError(f"{path} is no list of our files ({error}); restore it, or move it away") from error
@@ -197,7 +198,7 @@ class Tree:
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 raise TreeError(f"{self._staging} is not ours; move it away")
             entries = json.loads(self._journal.read_bytes())
-        except FileNotFoundError:
+        except NOTHING_THERE:
             return {}
         return {path: Directory(*entry) if isinstance(entry, list) else entry for path, entry in entries.items()}
 
@@ -217,7 +218,7 @@ class Tree:
                 return None
         try:
             status = location.stat() if path == "." else location.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+        except NOTHING_THERE:
             return None
         kinds = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory"}
         kind = kinds.get(stat.S_IFMT(status.st_mode), "other")
@@ -460,12 +461,12 @@ def _staged_name(kind: str, path: str) -> str:
 def _names(path: Path) -> list[str]:
     try:
         return [child.name for child in path.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
+    except NOTHING_THERE:
         return []
 
 
 def _unlink(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(*NOTHING_THERE):
         path.unlink()
 
 

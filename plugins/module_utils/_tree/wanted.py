@@ -29,7 +29,7 @@ class TreeError(Exception):
 class File:
     """A wanted file. :param secret: its content is shown nowhere."""
 
-    content: bytes
+    content: bytes = dataclasses.field(repr=False)
     mode: int = 0o644
     secret: bool = False
 
@@ -67,14 +67,21 @@ def check_paths(paths: t.Iterable[str]) -> None:
     """
     known = set(paths)
     for path in sorted(known):
-        plain = path and "\0" not in path and posixpath.normpath(path) == path
-        if not plain or path.startswith("/") or path == "." or path.split("/")[0] == "..":
-            raise TreeError(f"{path!r} is no path inside the tree; one like 'rules/trading.yml' is")
+        check_path(path)
         if path.endswith(KEPT):
             raise TreeError(f"{path!r} ends in {KEPT}, where a file that was not ours is kept")
         for parent in parents(path):
             if parent in known:
                 raise TreeError(f"{parent!r} is wanted as a file, and as the directory of {path!r}")
+
+
+def check_path(path: str) -> None:
+    """
+    :raises TreeError: where it leads out of the tree, or is no plain path.
+    """
+    plain = path and "\0" not in path and posixpath.normpath(path) == path
+    if not plain or path.startswith("/") or path == "." or path.split("/")[0] == "..":
+        raise TreeError(f"{path!r} is no path inside the tree; one like 'rules/trading.yml' is")
 
 
 def parents(path: str) -> list[str]:
