@@ -15,16 +15,20 @@ from __future__ import annotations
 import base64
 import dataclasses
 import http.client
+import io
 import json
 import socket
 import ssl
 import time
 import typing as t
 import urllib.parse
+from pathlib import Path
 
 # A body is read up to here; 64 MiB hold a million series in the text format.
 BODY_LIMIT = 64 * 1024 * 1024
 CHUNK = 256 * 1024
+# What OpenSSL says, by its version, when the other side does not speak TLS.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 LOGIN_WORDS = ("login", "signin", "sign-in", "auth", "sso")
 
 
@@ -40,6 +44,10 @@ class HttpError(Exception):
 
 class Unreachable(HttpError):
     """Nobody answered: refused, no such name, too slow, cut off, or no common TLS."""
+
+
+class Untrusted(Unreachable):
+    """The server's certificate is not one that is trusted: expired, of another name, or of an unknown authority."""
 
 
 class Unauthorised(HttpError):
@@ -120,6 +128,12 @@ class Server:
             raise ValueError(f"{self.url!r} is no address of a server; http://127.0.0.1:9090 would do")
         if parts.username or parts.password:
             raise ValueError("the address of a server holds a user name or a password; use the options for them")
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"{self.url!r} has no port of a server: {error}") from error
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise ValueError("the token is not one line of plain characters")
 
     def get(self, path: str, parameters: dict[str, str] | None = None, accept: str = "*/*") -> Answer:
         return self.exchange("GET", path, parameters, accept)
@@ -143,25 +157,29 @@ class Server:
             target = f"{target}?{form}"
         start = time.monotonic()
         connection = self._connection(asked)
+        connection.response_class = _response_class(start + self.timeout)
         try:
             connection.request(method, target, body, headers)
             certificate_ends = _certificate_ends(connection.sock)
             response = connection.getresponse()
-            content = _read(connection, response, asked, start + self.timeout)
+            content = _read(response, asked)
         except ssl.SSLCertVerificationError as error:
-            raise Unreachable(asked, f"its certificate is not trusted: {error.verify_message}") from error
+            raise Untrusted(asked, f"its certificate is not trusted: {error.verify_message}") from error
         except ssl.SSLError as error:
-            raise Unreachable(asked, f"no common TLS: {error.reason or error}") from error
-        except socket.gaierror as error:
-            raise Unreachable(asked, f"no such host: {error.strerror}") from error
+            hint = ", it seems to speak plain HTTP" if error.reason in _NOT_TLS else ""
+            raise Unreachable(asked, f"no common TLS: {error.reason or error}{hint}") from error
+        except (socket.gaierror, UnicodeError) as error:
+            raise Unreachable(asked, f"no such host: {getattr(error, 'strerror', None) or error}") from error
         except socket.timeout as error:
-            raise Unreachable(asked, f"no whole answer within {self.timeout:g} s") from error
+            raise Unreachable(asked, f"no whole answer within {self.timeout:.3g} s") from error
         except ConnectionRefusedError as error:
             raise Unreachable(asked, "connection refused") from error
-        except http.client.IncompleteRead as error:
-            raise Unreadable(asked, f"the answer was cut off after {len(error.partial)} bytes") from error
-        except (OSError, http.client.HTTPException) as error:
+        except http.client.RemoteDisconnected as error:
+            raise Unreachable(asked, "the connection was closed without an answer") from error
+        except OSError as error:
             raise Unreachable(asked, f"{type(error).__name__}: {error}") from error
+        except http.client.HTTPException as error:
+            raise Unreadable(asked, f"no HTTP ({type(error).__name__}): {first_line(str(error))!r}") from error
         finally:
             connection.close()
         found = {name.lower(): value for name, value in response.getheaders()}
@@ -197,13 +215,11 @@ def first_line(text: str, most: int = 200) -> str:
 
 
 def _tls(ca_path: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_path:
-        try:
-            context.load_verify_locations(cafile=ca_path)
-        except IsADirectoryError:
-            context.load_verify_locations(capath=ca_path)
-    return context
+    if not ca_path:
+        return ssl.create_default_context()
+    if Path(ca_path).is_dir():
+        return ssl.create_default_context(capath=ca_path)
+    return ssl.create_default_context(cafile=ca_path)
 
 
 def _certificate_ends(sock: socket.socket | None) -> float | None:
@@ -213,28 +229,61 @@ def _certificate_ends(sock: socket.socket | None) -> float | None:
     return float(ssl.cert_time_to_seconds(ends)) if isinstance(ends, str) else None
 
 
-def _read(
-    connection: http.client.HTTPConnection, response: http.client.HTTPResponse, asked: str, deadline: float
-) -> bytes:
-    """The body, up to the limit in bytes and the deadline in time: a body may be without end."""
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        left = deadline - time.monotonic()
+class _Until(io.RawIOBase):
+    """The bytes of a connection, up to a deadline: a socket's own time-out starts anew with every byte."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int | None:
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise socket.timeout
-        if connection.sock is not None:
-            connection.sock.settimeout(left)
-        chunk = response.read1(CHUNK)
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _response_class(deadline: float) -> type[http.client.HTTPResponse]:
+    class Response(http.client.HTTPResponse):
+        """Status line, headers and body, all by one deadline."""
+
+        def __init__(self, sock: socket.socket, *arguments: t.Any, **named: t.Any) -> None:
+            super().__init__(sock, *arguments, **named)
+            self.fp.close()
+            self.fp = io.BufferedReader(_Until(sock, deadline))
+
+    return Response
+
+
+def _read(response: http.client.HTTPResponse, asked: str) -> bytes:
+    """The body, up to the limit in bytes: it may be without end."""
+    chunks: list[bytes] = []
+    size = 0
+    # Not asked for more than was announced: a server may keep the connection open.
+    announced = response.length
+    while announced is None or size < announced:
+        try:
+            chunk = response.read1(CHUNK)
+        except http.client.IncompleteRead as error:
+            raise Unreadable(asked, f"the answer was cut off after {size} bytes", response.status) from error
         if not chunk:
             break
         chunks.append(chunk)
         size += len(chunk)
         if size > BODY_LIMIT:
             raise Unreadable(asked, f"the answer is longer than {BODY_LIMIT} bytes", response.status)
-    # read1 ends quietly where the peer closed too early.
-    if response.length:
-        raise Unreadable(asked, f"the answer was cut off after {size} bytes, {response.length} are missing")
+    if announced is not None and size < announced:
+        raise Unreadable(asked, f"the answer was cut off after {size} of {announced} bytes", response.status)
     return b"".join(chunks)
 
 
@@ -246,6 +295,8 @@ def _raise_for_status(asked: str, status: int, headers: dict[str, str], content:
         kind = Unauthorised if any(word in place.lower() for word in LOGIN_WORDS) else Refused
         raise kind(asked, f"HTTP {status}, a redirect to {place}", status)
     reason = _reason(content)
+    if status == 400 and "HTTP request to an HTTPS server" in reason:
+        raise Unreachable(asked, f"it speaks TLS and was asked without: HTTP 400: {reason}", status)
     raise _ERROR_BY_STATUS.get(status, Refused)(asked, f"HTTP {status}" + (f": {reason}" if reason else ""), status)
 
 

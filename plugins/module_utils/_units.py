@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
-_BYTES = {f"{prefix}B": 1024**power for power, prefix in enumerate(("", "K", "M", "G", "T", "P", "E"))}
+_BYTES: dict[str, int] = {f"{prefix}B": 1024**power for power, prefix in enumerate(("", "K", "M", "G", "T", "P", "E"))}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdwy])\s*")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)i?B", re.IGNORECASE)
 
