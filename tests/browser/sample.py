@@ -68,7 +68,7 @@ def _series() -> dict[str, t.Any]:
         "check": "cardinality.metric",
         "subject": "njord_fill_price_deviation_bps",
         "severity": "warning",
-        "summary": "njord_fill_price_deviation_bps has 48,210 label sets; the label order_id alone makes 47,900 of them.",
+        "summary": "njord_fill_price_deviation_bps has 48,210 label sets; the label order_id makes 47,900 of them.",
         "evidence": {
             "figures": {"head_series": 63005, "label_sets": 48210},
             "label": "order_id",
@@ -80,7 +80,7 @@ def _series() -> dict[str, t.Any]:
                 "bars": [{"label": name, "value": value, "limit": 10000} for name, value in names],
             },
         },
-        "remedy": "Drop the label at the scrape: put `labeldrop: order_id` into prometheus_metric_relabel_configs, then run "
+        "remedy": "Drop the label at the scrape: put `labeldrop: order_id` into the scrape job, then run "
         "`ansible-playbook njord.telemetry.site --tags prometheus`.",
     }
 
@@ -114,7 +114,14 @@ def _alerts(now: float) -> dict[str, t.Any]:
 
 
 def _ok(check: str, subject: str, summary: str, **evidence: t.Any) -> dict[str, t.Any]:
-    return {"check": check, "subject": subject, "severity": "ok", "summary": summary, "evidence": evidence, "remedy": ""}
+    return {
+        "check": check,
+        "subject": subject,
+        "severity": "ok",
+        "summary": summary,
+        "evidence": evidence,
+        "remedy": "",
+    }
 
 
 def _services(seconds: float) -> list[dict[str, t.Any]]:
@@ -172,13 +179,17 @@ def earlier(count: int = 11) -> tuple[history.Run, ...]:
         time = NOW.timestamp() - (count - i) * 7 * DAY
         figures = {
             history.Figure("njord-1", "disk.free", "/var/log/njord", "disk_free_bytes"): (70 - i * 4.2) * GIB,
-            history.Figure("njord-1", "cardinality.metric", "njord_fill_price_deviation_bps", "head_series"): 900 + 40 * i,
-            history.Figure("njord-1", "service.dashboard", "njord-dashboard", "answer_seconds"): 0.012 + 0.001 * (i % 3),
+            history.Figure("njord-1", "cardinality.metric", "njord_fill_price_deviation_bps", "head_series"): 900
+            + 40 * i,
+            history.Figure("njord-1", "service.dashboard", "njord-dashboard", "answer_seconds"): 0.012
+            + 0.001 * (i % 3),
             history.Figure("njord-1", "clock.offset", "host against controller", "clock_offset_seconds"): 0.0004,
         }
         verdict = verdicts[i % len(verdicts)]
         counts = {"critical": 0, "unknown": 0, "warning": 0, "info": 1, "ok": 21} | {verdict: 2}
-        runs.append(history.Run(time, verdict, counts, 48.0 + i, time - 7 * DAY, {k: float(v) for k, v in figures.items()}))
+        runs.append(
+            history.Run(time, verdict, counts, 48.0 + i, time - 7 * DAY, {k: float(v) for k, v in figures.items()})
+        )
     return tuple(runs)
 
 
@@ -210,7 +221,8 @@ def hosts() -> list[collect.HostResults]:
         ),
         collect.HostResults("trader-1", plain(dict.fromkeys(("health", "journals", "series", "cleanup"), dead))),
         collect.HostResults(
-            "trader-2", plain({name: {"findings": _services(0.02)} for name in ("health", "journals", "series", "cleanup")})
+            "trader-2",
+            plain({name: {"findings": _services(0.02)} for name in ("health", "journals", "series", "cleanup")}),
         ),
     ]
 

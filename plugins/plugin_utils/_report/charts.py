@@ -19,8 +19,8 @@ from .plain import printable
 from .units import date, human, instant, number
 
 # User units: about a pixel each at the width of a phone, so that text stays readable there.
-WIDTH = 400
-_LETTER = 6.3  # mean width of a letter at 11 units
+WIDTH = 340
+_LETTER = 6.7  # mean width of a letter at the 12 units of the style sheet
 _ROW = 38
 _MOST_ROWS = 20
 _MOST_LINES = 6
@@ -117,8 +117,8 @@ _TIME_STEPS = (1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 8640
 def _time_axis(scale: _Scale, y: float) -> str:
     """Ticks and dates under a plot."""
     span = scale.high - scale.low
-    step = next((float(step) for step in _TIME_STEPS if span / step <= 4.6), None)
-    step = step or 86400.0 * math.ceil(span / 86400 / 4)
+    step = next((float(step) for step in _TIME_STEPS if span / step <= 4.2), None)
+    step = step or 86400.0 * math.ceil(span / 86400 / 3)
     pattern = "%-d %b" if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"
     if step >= 28 * 86400:
         pattern = "%b %Y"
@@ -159,18 +159,20 @@ def _bars(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
     for i, (label, value, limit) in enumerate(drawn):
         y = i * _ROW
         over = limit is not None and value > limit
-        shown = human(value, unit) + (f", over {human(limit, unit)}" if over else "")
+        shown = human(value, unit) + (f" > {human(limit, unit)}" if over else "")
         parts.append(_text(label, 0, y + 13, "label", most=int((WIDTH - 20 - len(shown) * _LETTER) / _LETTER)))
         parts.append(_text(shown, WIDTH, y + 13, "value over" if over else "value", "end"))
         left, right = sorted((scale(0.0), scale(value)))
         parts.append(_element("rect", x=0, y=y + 19, width=WIDTH, height=9, class_="track"))
         parts.append(
-            _element("rect", x=left, y=y + 19, width=max(1.0, right - left), height=9, class_="bar over" if over else "bar")
+            _element(
+                "rect", x=left, y=y + 19, width=max(1.0, right - left), height=9, class_="bar over" if over else "bar"
+            )
         )
         if limit is not None:
             x = min(max(scale(limit), 1.0), WIDTH - 1.0)
             mark = _element("title", escape(f"limit {human(limit, unit)}"))
-            parts.append(_element("line", mark, x1=x, x2=x, y1=y + 16, y2=y + 31, class_="limit"))
+            parts.append(_element("line", mark, x1=x, x2=x, y1=y + 17, y2=y + 30, class_="limit"))
     header = ["", "value", "limit"] if any(row[2] for row in table) else ["", "value"]
     svg = _svg(parts, len(drawn) * _ROW, title, _sum_up(table, "bar")) if drawn else ""
     rows = [row[: len(header)] for row in table]
@@ -218,9 +220,7 @@ def _mark(kind: int, x: float, y: float) -> str:
         return _element("circle", cx=x, cy=y, r=4, class_=class_)
     shapes = ((-4, -4, 4, -4, 4, 4, -4, 4), (0, -5, 5, 4, -5, 4), (0, -5, 5, 0, 0, 5, -5, 0), (0, 5, 5, -4, -5, -4))
     shape = shapes[(kind - 1) % len(shapes)]
-    corners = " ".join(
-        f"{_number(float(x + dx))},{_number(float(y + dy))}" for dx, dy in zip(shape[::2], shape[1::2])
-    )
+    corners = " ".join(f"{_number(float(x + dx))},{_number(float(y + dy))}" for dx, dy in zip(shape[::2], shape[1::2]))
     return _element("polygon", points=corners, class_=class_)
 
 
@@ -327,15 +327,12 @@ def _timeline(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
     if start is None or end is None or end <= start:
         rows = [[str(row.get("label", "")), "", "", "", ""] for row in given]
         return Drawing(title, "", header, rows, ["Its start and end are no times in order, so it is not drawn."])
-    rows = []
-    for row in given:
-        found = [_span(item, end) for item in _rows(row.get("spans"))]
-        rows.append((str(row.get("label", "")), found))
-    notes = _left_out(max(0, len(rows) - _MOST_ROWS), "of the rows are")
-    notes += _left_out(sum(found.count(None) for _, found in rows), "of the spans have no times in order and are")
+    lanes = [(str(row.get("label", "")), [_span(item, end) for item in _rows(row.get("spans"))]) for row in given]
+    notes = _left_out(max(0, len(lanes) - _MOST_ROWS), "of the rows are")
+    notes += _left_out(sum(found.count(None) for _, found in lanes), "of the spans have no times in order and are")
     scale = _Scale(start, end, 0, WIDTH)
     parts, table = [], []
-    for i, (label, found) in enumerate(rows):
+    for i, (label, found) in enumerate(lanes):
         spans = [span for span in found if span]
         table += [
             [label, span.state, date(span.start), date(span.end), human(span.end - span.start, "seconds")]
@@ -346,7 +343,7 @@ def _timeline(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
         y = i * _ROW
         firing = [span for span in spans if span.state == "firing"]
         total = human(sum(span.end - span.start for span in firing), "seconds")
-        shown = f"{len(firing)}×, {total}" if firing else "pending only" if spans else "quiet"
+        shown = f"{len(firing)} \N{MULTIPLICATION SIGN}, {total}" if firing else "pending only" if spans else "quiet"
         parts.append(_text(label, 0, y + 13, "label", most=int((WIDTH - 20 - len(shown) * _LETTER) / _LETTER)))
         parts.append(_text(shown, WIDTH, y + 13, "value", "end"))
         parts.append(_element("rect", x=0, y=y + 19, width=WIDTH, height=12, class_="track"))
@@ -355,19 +352,24 @@ def _timeline(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
             width = min(right, float(WIDTH)) - left
             parts.append(
                 _element(
-                    "rect", x=left, y=y + 19 + inset, width=max(width, 1.0), height=12 - 2 * inset, class_=f"span {state}"
+                    "rect",
+                    x=left,
+                    y=y + 19 + inset,
+                    width=max(width, 1.0),
+                    height=12 - 2 * inset,
+                    class_=f"span {state}",
                 )
             )
-    shown_rows = min(len(rows), _MOST_ROWS)
+    shown_rows = min(len(lanes), _MOST_ROWS)
     y = shown_rows * _ROW
     parts.append(_element("line", x1=0, x2=WIDTH, y1=y, y2=y, class_="axis"))
     parts.append(_time_axis(scale, y))
-    for x, state in ((0, "firing"), (90, "pending")):
+    for x, state in ((0, "firing"), (80, "pending")):
         inset = 3 if state == "pending" else 0
         parts.append(_element("rect", x=x, y=y + 27 + inset, width=20, height=12 - 2 * inset, class_=f"span {state}"))
         parts.append(_text(state, x + 26, y + 37, "label"))
     described = f"From {date(start)} to {date(end)} UTC. " + _sum_up(table, "span")
-    svg = _svg(parts, y + 44, title, described) if rows else ""
+    svg = _svg(parts, y + 44, title, described) if lanes else ""
     return Drawing(title, svg, header, table, notes)
 
 

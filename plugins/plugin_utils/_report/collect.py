@@ -11,7 +11,8 @@ import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 
-_FIELDS = frozenset(field.name for field in dataclasses.fields(Finding))
+_LONGEST = 200  # characters of a message in a summary; the evidence has all of it
+_TEXTS = tuple(field.name for field in dataclasses.fields(Finding) if field.name != "evidence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +55,11 @@ class HostResults:
 def read_finding(value: t.Any, source: str) -> Finding:
     """A finding of its dictionary; ``unknown`` where it is none, for then nobody knows what was seen."""
     try:
-        given = {key: item if key == "evidence" else str(item) for key, item in value.items() if key in _FIELDS}
-        evidence = given.get("evidence") or {}
-        return Finding(**{**given, "evidence": evidence if isinstance(evidence, dict) else {"evidence": evidence}})
+        evidence = value.get("evidence") or {}
+        return Finding(
+            **{key: str(value[key]) for key in _TEXTS if key in value},
+            evidence=evidence if isinstance(evidence, dict) else {"evidence": evidence},
+        )
     except (AttributeError, TypeError, ValueError) as error:
         return Finding(
             "result.malformed",
@@ -67,9 +70,17 @@ def read_finding(value: t.Any, source: str) -> Finding:
         )
 
 
-def _message(result: dict[str, t.Any]) -> str:
-    text = str(result.get("msg") or result.get("module_stderr") or result.get("exception") or "").strip()
-    return text or "no message came back"
+def sentence(text: str) -> str:
+    """The text on one line, not endless, with a full stop."""
+    line = " ".join(text.split())
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST].rstrip()}…"
+    return line if line.endswith((".", "!", "?", "…")) else f"{line}."
+
+
+def message(result: dict[str, t.Any]) -> str:
+    """What a result that is none says, as a sentence."""
+    text = str(result.get("msg") or result.get("module_stderr") or result.get("exception") or "")
+    return sentence(text.strip().removeprefix("Task failed: ") or "No message came back")
 
 
 def _skip_reason(result: dict[str, t.Any]) -> str:
@@ -85,7 +96,7 @@ def _cannot_be_told(result: dict[str, t.Any], name: str) -> Finding | None:
             "result.failed",
             name,
             "unknown",
-            f"{name} could not be made: {_message(result)}",
+            f"{name} could not be made: {message(result)}",
             {key: result[key] for key in ("msg", "rc", "stderr", "module_stderr") if result.get(key)},
             "Read the message; the task's own output in the job has more. Then run the procedure again.",
         )
@@ -130,7 +141,7 @@ class _Host:
                 loop = content.get(str(content.get("ansible_loop_var", "item")), position)
                 self.take(f"{name} ({loop})", content)
         elif result.get("unreachable"):
-            self.unreachable[name] = _message(result)
+            self.unreachable[name] = str(result.get("msg") or "")
         elif result.get("skipped"):
             self.skipped[name] = _skip_reason(result)
         else:
@@ -138,9 +149,7 @@ class _Host:
 
     def _take_answer(self, name: str, result: dict[str, t.Any]) -> None:
         findings = result.get("findings", [])
-        self.findings += [
-            read_finding(item, name) for item in (findings if isinstance(findings, list) else [findings])
-        ]
+        self.findings += [read_finding(item, name) for item in (findings if isinstance(findings, list) else [findings])]
         silence = _cannot_be_told(result, name)
         if silence:
             self.findings.append(silence)
@@ -158,6 +167,7 @@ class _Host:
 
     def close(self, absent: t.Sequence[str], dropped: bool) -> None:
         """What follows from all results together: one finding per cause, however many results it spoilt."""
+        failed = [item.subject for item in self.findings if item.check == "result.failed"]
         if self.unreachable:
             answered = bool(self.findings or self.actions)
             self.findings.append(
@@ -166,21 +176,26 @@ class _Host:
                     self.name,
                     "critical",
                     f"{self.name} {'stopped answering' if answered else 'does not answer: nothing is known about it'}. "
-                    f"{next(iter(self.unreachable.values()))}",
-                    {"came_back": self.unreachable},
+                    f"{message({'msg': next(iter(self.unreachable.values()))})}",
+                    {"came_back": self.unreachable, "not_asked": [*self.skipped, *absent]},
                     f"ansible {self.name} -m ansible.builtin.ping\n"
                     "If it does not answer, look at it from its console: is it up, is its network up?",
                 )
             )
+            return
         if absent:
-            why = "it failed or could not be reached earlier in this play" if dropped else "its tasks did not run on it"
+            why = "the play went on without this host, since it failed or could not be reached"
+            if not dropped:
+                why = "its task did not run"
+            if failed:
+                why = f"{' and '.join(failed)} failed before"
             self.findings.append(
                 Finding(
                     "result.absent",
                     self.name,
                     "unknown",
                     f"{self.name} was not asked for {', '.join(absent)}: {why}.",
-                    {"not_asked": list(absent)},
+                    {"not_asked": list(absent), "failed_before": failed},
                     "See the job's output for the first task that failed on this host, then run the procedure again.",
                 )
             )

@@ -41,8 +41,14 @@ class Run:
         return json.dumps({"schema": 1, **values}, allow_nan=False, sort_keys=True)
 
 
-def _run(line: str) -> Run:
-    values = json.loads(line)
+def _run(line: str) -> Run | None:
+    try:
+        return _parsed(json.loads(line))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+
+
+def _parsed(values: t.Any) -> Run:
     time = instant(values["time"])
     rank(values["verdict"])
     if time is None:
@@ -59,13 +65,9 @@ def _run(line: str) -> Run:
 
 def read(lines: t.Iterable[str]) -> tuple[list[Run], int]:
     """Runs, the oldest first, and how many lines could not be read."""
-    runs, unreadable = [], 0
-    for line in lines:
-        try:
-            runs.append(_run(line))
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-            unreadable += 1
-    return sorted(runs, key=lambda run: run.time), unreadable
+    found = [_run(line) for line in lines]
+    runs = [run for run in found if run]
+    return sorted(runs, key=lambda run: run.time), len(found) - len(runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +95,10 @@ class Trend:
 
 
 def trends(current: Run, earlier: t.Sequence[Run]) -> list[Trend]:
-    """One for each figure of the current run, the one that moved most first."""
+    """One for each figure of the current run, the one that moved most first, those without a past last."""
     runs = [*(run for run in earlier if run.time < current.time), current]
     every = [
         Trend(figure, [(run.time, run.figures[figure]) for run in runs if figure in run.figures])
         for figure in current.figures
     ]
-    return sorted(every, key=lambda trend: (-trend.moved, trend.figure))
+    return sorted(every, key=lambda trend: (trend.before is None, -trend.moved, trend.figure))

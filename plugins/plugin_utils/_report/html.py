@@ -15,14 +15,12 @@ import urllib.parse
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
-
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding, rank
 
 from . import charts
 from .model import ALL_HOSTS, Assessed, Report
 from .units import change, date, human, label_of, unit_of
-from .wording import WORDS, remedy_lines
+from .wording import WORDS, counted, remedy_lines
 
 _HERE = Path(__file__).parent
 
@@ -90,6 +88,7 @@ def _environment() -> jinja2.Environment:
     environment.globals.update(
         change=change,
         checks_of=_checks_of,
+        counted=counted,
         columns_of=_columns_of,
         date=date,
         evidence_of=_evidence_of,
@@ -101,11 +100,8 @@ def _environment() -> jinja2.Environment:
         most_actions=MOST_ACTIONS,
         most_charts=MOST_CHARTS,
         most_said=_MOST_SAID,
-        most_trends=MOST_TRENDS,
         remedy_lines=remedy_lines,
         spark=charts.spark,
-        # charts.py has escaped everything in its drawings.
-        svg=Markup,
         unit_of=unit_of,
         words=WORDS,
     )
@@ -118,34 +114,41 @@ def render(report: Report) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     states = report.states
     runs = [*report.earlier, report.run][-_MOST_RUNS:]
+    trends = report.trends
+    moved = [trend for trend in trends if trend.moved][:MOST_TRENDS]
     run_rows = [
         [
             date(run.time),
             WORDS[run.verdict],
             "" if run.duration_seconds is None else human(run.duration_seconds, "seconds"),
             ", ".join(
-                f"{count} {name}" for name, count in run.counts.items() if count and rank(name) >= rank("warning")
+                counted(name, count) for name, count in run.counts.items() if count and rank(name) >= rank("warning")
             ),
         ]
         for run in reversed(runs)
     ]
-    return _environment().get_template("page.html.j2").render(
-        report=report,
-        style=Markup(style),
-        style_hash=f"sha256-{digest}",
-        favicon=_favicon(report.verdict),
-        states=states,
-        hosts=[state for state in states if state.host != ALL_HOSTS],
-        # By identity: two findings may well be equal.
-        step_number={id(item): number for number, step in enumerate(report.steps, 1) for item in step.findings},
-        id=id,
-        host_number={state.host: number for number, state in enumerate(states, 1)},
-        drawings=[
-            (item, charts.draw(item.finding.evidence["chart"]))
-            for item in report.findings
-            if item.finding.evidence.get("chart")
-        ],
-        runs=runs,
-        run_rows=run_rows,
-        trends=report.trends,
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            style=style,
+            style_hash=f"sha256-{digest}",
+            favicon=_favicon(report.verdict),
+            states=states,
+            hosts=[state for state in states if state.host != ALL_HOSTS],
+            # By identity: two findings may well be equal.
+            step_number={id(item): number for number, step in enumerate(report.steps, 1) for item in step.findings},
+            id=id,
+            host_number={state.host: number for number, state in enumerate(states, 1)},
+            drawings=[
+                (item, charts.draw(item.finding.evidence["chart"]))
+                for item in report.findings
+                if item.finding.evidence.get("chart")
+            ],
+            runs=runs,
+            run_rows=run_rows,
+            moved=moved,
+            unmoved=[trend for trend in trends if trend not in moved],
+        )
     )

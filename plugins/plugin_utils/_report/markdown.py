@@ -12,7 +12,7 @@ import re
 from . import charts
 from .model import ALL_HOSTS, Assessed, Report
 from .units import change, date, human, label_of, unit_of
-from .wording import SIGNS, WORDS, remedy_lines, verdict_line
+from .wording import SIGNS, WORDS, all_counted, remedy_lines, verdict_line
 
 _MOST_ACTIONS = 50
 _MOST_EVIDENCE = 2000  # characters of one finding
@@ -145,15 +145,15 @@ def _accepted(report: Report) -> list[str]:
 
 def render(report: Report) -> str:
     """Markdown of the report; whatever came from a host is escaped."""
-    counts = ", ".join(f"{count} {severity}" for severity, count in report.counts.items() if count)
     took = f" in {human(report.duration_seconds, 'seconds')}" if report.duration_seconds is not None else ""
     made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    ran = f"{len(report.hosts)} hosts, fails on {report.fail_on}"
     lines = [
         f"# {SIGNS[report.verdict]} {text(report.title)}",
         "",
         f"**{text(verdict_line(report))}**",
         "",
-        f"{counts or 'no findings'}; {len(report.accepted)} accepted.",
+        f"Findings: {all_counted(report)}.",
         "",
         *_steps(report),
         *_contacts(report),
@@ -164,7 +164,6 @@ def render(report: Report) -> str:
         *_accepted(report),
         "## How this report was made",
         "",
-        f"Procedure {code(report.procedure)}, ended {report.finished:%Y-%m-%d %H:%M} UTC{took}, "
-        f"on {len(report.hosts)} hosts; fails on {report.fail_on}. {text(made)}.",
+        f"Procedure {code(report.procedure)}, ended {report.finished:%Y-%m-%d %H:%M} UTC{took}; {ran}. {text(made)}.",
     ]
     return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ from ansible_collections.njord.telemetry.plugins.module_utils._finding import SE
 
 from . import acceptance, history
 from .acceptance import Acceptance
-from .collect import Action, HostFinding, read_finding
+from .collect import Action, HostFinding, read_finding, sentence
 from .history import Figure, Run
 from .units import number
 
@@ -156,8 +156,8 @@ class Report:
             return f"Nothing needs you: {asked}, none of them a problem."
         first, more = self.pressing[0], len(self.pressing) - 1
         where = "" if first.host == ALL_HOSTS or first.host in first.finding.summary else f"{first.host}: "
-        rest = f" {more} more {'needs' if more == 1 else 'need'} attention." if more else ""
-        return f"{where}{first.finding.summary.rstrip()}{rest}"
+        rest = f" {_several(more, 'more finding')} {'needs' if more == 1 else 'need'} attention." if more else ""
+        return f"{where}{sentence(first.finding.summary)}{rest}"
 
     @property
     def duration_seconds(self) -> float | None:
@@ -267,4 +267,3 @@ def read_given(entries: t.Iterable[t.Any]) -> list[HostFinding]:
         )
         for entry in entries
     ]
-

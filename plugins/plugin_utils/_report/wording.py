@@ -20,7 +20,14 @@ WORDS = {
     "ok": "OK",
     "accepted": "Accepted",
 }
-SIGNS = {"critical": "⛔", "unknown": "❔", "warning": "⚠", "info": "ℹ", "ok": "✔", "accepted": "⏸"}
+SIGNS = {
+    "critical": "⛔",
+    "unknown": "❔",
+    "warning": "⚠",
+    "info": "\N{INFORMATION SOURCE}",
+    "ok": "✔",
+    "accepted": "⏸",
+}
 
 _PROGRAMS = (
     "amtool|ansible(?:-[a-z]+)?|apt-get|chown|chmod|curl|date|df|docker|du|journalctl|kill|ls|lsof|metrics-cleanup|mount|"
@@ -28,6 +35,18 @@ _PROGRAMS = (
 )
 # A line that is a command: a program that we name, and no sentence after it.
 _COMMAND = re.compile(rf"(?:\$ )?((?:{_PROGRAMS}) (?:.*[^.:])|(?:{_PROGRAMS}))")
+
+# "Look at its log: journalctl -u prometheus." ends in a command.
+_SENTENCE_AND_COMMAND = re.compile(rf"(.+:) ((?:{_PROGRAMS}) .*?)\.?")
+
+# How many there are of a severity, in words.
+_ONES = {"warning": "warning", "info": "note", "ok": "OK"}
+_MANY = {"warning": "warnings", "info": "notes", "ok": "OK"}
+
+
+def counted(severity: str, count: int) -> str:
+    """``2 warnings``, ``1 note``, ``3 critical``."""
+    return f"{count} {(_ONES if count == 1 else _MANY).get(severity, severity)}"
 
 
 class Line(t.NamedTuple):
@@ -50,11 +69,21 @@ def remedy_lines(remedy: str) -> list[Line]:
         if whole and "`" not in bare:
             found.append(Line(whole[1], []))
             continue
+        said = _SENTENCE_AND_COMMAND.fullmatch(line)
+        if said and "`" not in line:
+            found += [Line("", [(False, said[1])]), Line(said[2], [])]
+            continue
         pieces = line.split("`")
         # An odd backtick opens nothing.
         codes = len(pieces) % 2 == 1
         found.append(Line("", [(codes and i % 2 == 1, piece) for i, piece in enumerate(pieces) if piece]))
     return found
+
+
+def all_counted(report: Report) -> str:
+    """Every severity that occurs, and the accepted ones."""
+    counts = [counted(severity, count) for severity, count in report.counts.items() if count]
+    return ", ".join(counts + [f"{len(report.accepted)} accepted"] * bool(report.accepted)) or "none"
 
 
 def verdict_line(report: Report) -> str:
@@ -70,6 +99,4 @@ def summary(report: Report) -> list[str]:
         finding = item.finding
         lines.append(f"{finding.severity.upper():<8}  {item.host}  {finding.check}: {finding.summary}")
         lines += [f"          → {line.text}" for line in remedy_lines(finding.remedy)]
-    counts = ", ".join(f"{count} {severity}" for severity, count in report.counts.items() if count)
-    accepted = f", {len(report.accepted)} accepted" if report.accepted else ""
-    return [*lines, f"Findings: {counts or 'none'}{accepted}"]
+    return [*lines, f"Findings: {all_counted(report)}"]
