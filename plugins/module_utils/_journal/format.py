@@ -24,6 +24,7 @@ METRIC_TYPES = ("counter", "gauge", "histogram", "summary")
 NAME_KEYS = ("metric_name", "name")
 DAY_NS = 86400 * 10**9
 
+_OLDEST_NS = 10**17
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _ENDING = r"\.(?:jsonl|ndjson)(?P<gz>\.gz)?"
 _JOURNAL = re.compile(rf".*{_ENDING}", re.ASCII | re.DOTALL)
@@ -174,7 +175,7 @@ def _day(text: str) -> int | None:
 
 
 def _time(value: t.Any) -> int | None:
-    """A time of one of the years 1973 to 5138, whatever its unit: the units are a factor of 1000 apart."""
+    """A time of one of the years 1973 to 5138, a number in any unit: units are a factor of 1000 apart."""
     if isinstance(value, str):
         try:
             moment = datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
@@ -182,10 +183,11 @@ def _time(value: t.Any) -> int | None:
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.timezone.utc)
-        return int(moment.timestamp() * 10**6) * 1000
+        time = int(moment.timestamp() * 10**6) * 1000
+        return time if _OLDEST_NS <= time < _OLDEST_NS * 1000 else None
     if not _is_number(value):
         return None
-    for smallest, factor in ((10**17, 1), (10**14, 10**3), (10**11, 10**6), (10**8, 10**9)):
-        if smallest <= value < smallest * 1000:
-            return int(value * factor)
+    for step in (1, 10**3, 10**6, 10**9):
+        if _OLDEST_NS // step <= value < _OLDEST_NS // step * 1000:
+            return int(value * step)
     return None
