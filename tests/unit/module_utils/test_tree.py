@@ -344,7 +344,7 @@ def test_refused_files_leave_everything_as_it_was(tmp_path: Path, exists: bool) 
         seen.append((tree / "adopted").exists() and (tree / "adopted").read_bytes() == b"ours")
         refuse()
 
-    with pytest.raises(Refused, match="line 3: no such key. The old files are back, and are accepted"):
+    with pytest.raises(Refused, match=r"line 3: no such key\. The old files are back, and are accepted"):
         run(tree, NEW, accept=accept)
     assert snapshot(tmp_path) == before
     assert seen == [True, False]
