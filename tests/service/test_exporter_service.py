@@ -379,7 +379,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, bus: servers.Server) -> N
         timeout=30,
     )
     assert done.returncode == 2
-    assert f"--port {bus.port}: cannot listen there: Address already in use" in done.stderr
+    assert f"--port {bus.port}: cannot listen there: [Errno 98] Address already in use" in done.stderr
 
 
 HOSTILE = ["a\\b", 'a"b', "a\nb", "a\rb", "\0", "\x7f", "\u2028", "\ufeff", "\U0010ffff", '"} 1 # {', "æ", " ", "\\n"]

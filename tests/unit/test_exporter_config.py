@@ -39,6 +39,7 @@ def test_what_base_yaml_leaves_out_has_njords_default(tmp_path: Path, text: str)
         ("redis: {url: 'redis://:secret@h:port'}", "redis.url"),
         ("redis: {url: 'redis://:secret@h/0?socket_timeout=secret'}", "redis.url"),
         ("redis: {url: 'redis://:secret@h/0?nonsense=1'}", "redis.url"),
+        ("redis: {url: 'redis://user:secret'}", "redis.url"),
         ("x: \0", "no YAML"),
     ],
 )
@@ -67,6 +68,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--label-set-limit", "0"], ["--label-set-limit", "'0'", "1 to 100000"]),
         (["--log-level", "loud"], ["--log-level", "'loud'", "'warning'"]),
         (["--bind-host", "192.0.2.1"], ["--bind-host 192.0.2.1 --port 9091"]),
+        (["--bind-host", "a..b"], ["--bind-host a..b"]),
         (["--bind-host", "no.such.host.invalid"], ["--bind-host no.such.host.invalid"]),
         (["--config-root", "/nowhere"], ["/nowhere/config/base.yaml", "/nowhere/base.yaml"]),
         (["--token-file", "/nowhere/token"], ["--token-file /nowhere/token", "No such file"]),
@@ -97,3 +99,17 @@ def test_a_root_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Path, "read_text", denied)
     with pytest.raises(config.ConfigError, match=r"base\.yaml cannot be read: Permission denied"):
         config.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "is_open"),
+    [
+        ("192.0.2.1", "", True),
+        ("::", "", True),
+        ("192.0.2.1", "x", False),
+        ("127.0.0.2", "", False),
+        ("::1", "", False),
+    ],
+)
+def test_a_page_is_open_where_others_can_reach_it_without_a_token(host: str, token: str, is_open: bool) -> None:
+    assert exporter.is_open(host, token) == is_open

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
 import typing as t
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -110,6 +112,11 @@ def test_a_refusal_names_the_metric_what_came_and_what_would_be_accepted() -> No
 @pytest.mark.parametrize("metric_type", ["counter", "gauge", "summary"])
 def test_le_is_a_label_like_any_other_where_it_is_no_histogram(metric_type: str) -> None:
     assert snapshot.read(message(labels={"le": "1"}, metric_type=metric_type)).labels == (("le", "1"),)
+
+
+def test_the_readme_names_every_reason_to_refuse() -> None:
+    readme = (Path(__file__).parents[2] / "files" / "exporter" / "README.md").read_text()
+    assert re.findall(r"^\| `([a-z_]+)` \|", readme, re.MULTILINE) == list(snapshot.REASONS)
 
 
 JSON = st.recursive(

@@ -61,8 +61,8 @@ class Bus:
         while True:
             try:
                 self._listen()
-            except (redis.RedisError, OSError) as error:
-                self._lost(str(error))
+            except (redis.RedisError, OSError, UnicodeError) as error:
+                self._lost(str(error) or type(error).__name__)
             finally:
                 self._connection.disconnect()
             time.sleep(self._pause)
@@ -113,5 +113,7 @@ def _connection(url: str) -> Connection:
         )
         return t.cast(Connection, pool.make_connection())
     except (ValueError, TypeError, redis.RedisError) as error:
-        # Not the address itself: it may hold a password.
-        raise ConfigError(f"redis.url: not an address redis://, rediss:// or unix://: {error}") from error
+        # Neither the address nor what redis-py says of it: both may hold a password.
+        raise ConfigError(
+            "redis.url: redis-py cannot use it; it takes redis://[user:password@]host:port/number, rediss:// or unix://"
+        ) from error

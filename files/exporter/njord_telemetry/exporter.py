@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import logging
 import os
 import re
@@ -51,8 +52,8 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     ProcessCollector(registry=registry)
     try:
         server = Server(options.bind_host, options.port, registry, lambda: bus.reason, token)
-    except OSError as error:
-        parser.error(f"--bind-host {options.bind_host} --port {options.port}: cannot listen there: {error.strerror}")
+    except (OSError, UnicodeError) as error:
+        parser.error(f"--bind-host {options.bind_host} --port {options.port}: cannot listen there: {error}")
 
     # Blocked before the threads start, which inherit that, and waited for here. A thread that ends sends SIGUSR1.
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -61,9 +62,16 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
         threading.Thread(target=_run, args=(target,), daemon=True).start()
     host, port = server.server_address[:2]
     LOG.info(log.line("exporter.listening", host=host, port=port, version=__version__, token=bool(token)))
+    if is_open(str(host), token):
+        LOG.warning(log.line("exporter.open_to_all", host=host, remedy=f"--token-file or {ENVIRONMENT}"))
     received = signal.sigwait(signals)
     LOG.info(log.line("exporter.stopped", signal=signal.Signals(received).name))
     return 1 if received == signal.SIGUSR1 else 0
+
+
+def is_open(host: str, token: str) -> bool:
+    """Whether others than this machine can read the page, and need no token for it."""
+    return not token and not ipaddress.ip_address(host).is_loopback
 
 
 def _run(target: t.Callable[[], None]) -> None:

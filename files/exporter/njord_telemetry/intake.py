@@ -8,7 +8,7 @@ import logging
 import time
 
 from .log import line
-from .snapshot import REASONS, RejectedError, read
+from .snapshot import NAME_LENGTH, REASONS, RejectedError, read
 from .store import Store
 
 # Of a reason and a name; what comes beyond is counted only.
@@ -41,7 +41,7 @@ class Intake:
             self.results["accepted"] += 1
 
     def _log_once(self, rejected: RejectedError) -> None:
-        key = (rejected.reason, rejected.name[:LOGGED_LIMIT])
+        key = (rejected.reason, rejected.name[:NAME_LENGTH])
         if key in self._logged or len(self._logged) >= LOGGED_LIMIT:
             return
         self._logged.add(key)

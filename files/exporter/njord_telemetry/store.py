@@ -18,7 +18,7 @@ from .log import line
 from .snapshot import Labels, MetricSnapshot, RejectedError
 
 LABEL_SET_LIMIT = 1_000
-# Njord's own rule: above this it warns.
+# The number of label sets at which Njord's own rule warns.
 CARDINALITY_HIGH = 100
 # Of metrics that the catalogue does not name.
 METRIC_LIMIT = 2_000

@@ -7,6 +7,7 @@ few milliseconds, so that a page of many series delays a message but never stops
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hmac
 import http.server
@@ -34,7 +35,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     :param not_ready: says why the service is not ready; empty where it is.
     :param token: what a client must present for ``/metrics``; empty to let all read.
-    :raises OSError: where the address cannot be bound.
+    :raises OSError, UnicodeError: where the address cannot be bound, or is none.
     """
 
     allow_reuse_address = True
@@ -140,7 +141,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _give_up(self) -> None:
         LOG.info(line("web.request_given_up", client=self.client_address[0], seconds=REQUEST_SECONDS))
-        self.connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the client was quicker
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, message: str, *arguments: object) -> None:
         LOG.debug(line("web.request", client=self.client_address[0], said=message % arguments))
