@@ -24,7 +24,7 @@ from ._prometheus import Prometheus
 from ._units import human_duration
 
 CONTAINER_MARKS = ("run/systemd/container", ".dockerenv", "run/.containerenv")
-_NUMBER = re.compile(r"\d+(\.\d+)?")
+_NUMBER = re.compile(r"\d{1,12}(\.\d+)?", re.ASCII)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Run = t.Callable[[t.Sequence[str]], t.Optional[t.Tuple[int, str]]]
 # What chronyc shows as the source where the daemon follows the host's own clock.
@@ -124,9 +124,8 @@ def offset_finding(check: str, subject: str, whose: str, offset: Offset, limits:
     if severity == "ok":
         summary = f"The host's clock and {whose} agree within {human_duration(offset.most)}."
     else:
-        summary = (
-            f"The host's clock is {human_duration(offset.certain)} to {human_duration(offset.most)} {where} {whose}."
-        )
+        ends = dict.fromkeys((human_duration(offset.certain), human_duration(offset.most)))
+        summary = f"The host's clock is {' to '.join(ends)} {where} {whose}."
     figures = {
         "clock_offset_low_seconds": round(offset.low, 6),
         "clock_offset_high_seconds": round(offset.high, 6),
