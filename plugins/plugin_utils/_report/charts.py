@@ -382,9 +382,10 @@ _KINDS: dict[str, t.Callable[[dict[str, t.Any], str, str], Drawing]] = {
 
 def draw(chart: t.Any) -> Drawing:
     """The chart of a finding's evidence (see ``_finding.py``). What is no chart gives a drawing that says so."""
-    if not isinstance(chart, dict) or chart.get("kind") not in _KINDS:
+    kind = str(chart.get("kind")) if isinstance(chart, dict) else ""
+    if kind not in _KINDS:
         return Drawing("Chart", "", [], [], [f"This is no chart; its kind would be one of {', '.join(_KINDS)}."])
-    return _KINDS[chart["kind"]](chart, str(chart.get("title") or "Chart"), str(chart.get("unit") or ""))
+    return _KINDS[kind](chart, str(chart.get("title") or "Chart"), str(chart.get("unit") or ""))
 
 
 def spark(values: t.Sequence[tuple[float, float]], title: str) -> str:

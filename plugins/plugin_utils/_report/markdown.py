@@ -22,7 +22,8 @@ def text(value: object) -> str:
     """The value on one line, with nothing in it that Markdown or the HTML in it would act on."""
     line = " ".join(str(value).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]|~#!@]|^[-+]|^\d+(?=[.)]))", r"\\\1", line)
+    line = re.sub(r"([\\`*_{}\[\]|~#!@]|^[-+])", r"\\\1", line)
+    return re.sub(r"^(\d+)([.)])", r"\1\\\2", line)
 
 
 def code(value: str) -> str:

@@ -29,9 +29,10 @@ SIGNS = {
     "accepted": "⏸",
 }
 
+# No word that a sentence may begin with.
 _PROGRAMS = (
-    "amtool|ansible(?:-[a-z]+)?|apt-get|chown|chmod|curl|date|df|docker|du|journalctl|kill|ls|lsof|metrics-cleanup|mount|"
-    "njord-[a-z]+|ping|promtool|redis-cli|restic|sha256sum|ss|ssh|sudo|systemctl|timedatectl|top"
+    "amtool|ansible(?:-[a-z]+)?|apt-get|chown|chmod|curl|df|docker|du|journalctl|ls|lsof|metrics-cleanup|"
+    "njord-[a-z]+|ping|promtool|redis-cli|restic|sha256sum|ss|ssh|sudo|systemctl|timedatectl"
 )
 # A line that is a command: a program that we name, and no sentence after it.
 _COMMAND = re.compile(rf"(?:\$ )?((?:{_PROGRAMS}) (?:.*[^.:])|(?:{_PROGRAMS}))")
@@ -73,10 +74,9 @@ def remedy_lines(remedy: str) -> list[Line]:
         if said and "`" not in line:
             found += [Line("", [(False, said[1])]), Line(said[2], [])]
             continue
-        pieces = line.split("`")
         # An odd backtick opens nothing.
-        codes = len(pieces) % 2 == 1
-        found.append(Line("", [(codes and i % 2 == 1, piece) for i, piece in enumerate(pieces) if piece]))
+        pieces = [line] if line.count("`") % 2 else line.split("`")
+        found.append(Line("", [(i % 2 == 1, piece) for i, piece in enumerate(pieces) if piece]))
     return found
 
 
