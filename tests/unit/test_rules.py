@@ -15,7 +15,7 @@ import yaml
 from tests.testbench.packages import program
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "roles" / "prometheus" / "files" / "rules"
+RULES = ROOT / "roles" / "prometheus" / "templates" / "configuration" / "rules"
 TESTS = ROOT / "tests" / "rules"
 VERSIONS = ("2", "3")
 MINUTE, HOUR, DAY = 60, 3600, 86400
