@@ -122,6 +122,9 @@ options:
     description: Seconds for the whole answer of O(reload_url).
     type: float
     default: 60.0
+  _files:
+    description: What the controller makes of O(templates), O(contents) and O(copies); not for use in a task.
+    type: str
 extends_documentation_fragment:
   - njord.telemetry.attributes
   - njord.telemetry.attributes.actions
