@@ -190,7 +190,10 @@ class Prometheus:
         :param selector: of which series; of all where empty.
         :param limit: at most so many; 0 for all.
         """
-        parameters = {**_selection(selector, start, end), "limit": str(limit)}
+        parameters = _selection(selector, start, end)
+        # 2.53 refuses the 0 that its documentation allows.
+        if limit:
+            parameters["limit"] = str(limit)
         return self._ask(f"/api/v1/label/{urllib.parse.quote(label, safe='')}/values", _texts, parameters)
 
     def oldest(self) -> float | None:
