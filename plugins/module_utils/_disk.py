@@ -150,6 +150,7 @@ def forecast_finding(
     by_day: t.Sequence[tuple[int, float]],
     bytes_per_day: float | None,
     days: int,
+    guessed: float,
     now: float,
     limits: Limits,
     remedy: str,
@@ -159,6 +160,7 @@ def forecast_finding(
     :param by_day: (start of the UTC day in unix seconds, bytes that came on it), the last one today.
     :param bytes_per_day: mean of the last complete days; None where it is not known.
     :param days: how many these are.
+    :param guessed: share of the bytes, from 0 to 1, whose day is that of the file's last change, for want of a better.
     :param now: unix seconds.
     """
     evidence: dict[str, t.Any] = {"chart": _chart(disk, by_day, bytes_per_day or 0.0, now)}
@@ -186,7 +188,8 @@ def forecast_finding(
         disk.mount_point,
         severity,
         f"{disk.mount_point} {when} if its journals grow by {human_size(bytes_per_day)} a day, as over the last {days} "
-        "complete days, and nothing is removed.",
+        "complete days, and nothing is removed."
+        + (f" The files' last change stood in for the time of {guessed:.0%} of the bytes." if guessed >= 0.01 else ""),
         evidence,
         remedy if severity != "ok" else "",
     )

@@ -72,8 +72,9 @@ def disks(
         }
         if device in found.devices:
             seen = growth(files, now)
+            guessed = seen.sources["modified"] / (sum(seen.sources.values()) or 1.0)
             looked.append(
-                forecast_finding(system, seen.by_day, seen.bytes_per_day, seen.days, now / 1e9, limits, remedy)
+                forecast_finding(system, seen.by_day, seen.bytes_per_day, seen.days, guessed, now / 1e9, limits, remedy)
             )
             row.update(
                 growth_bytes_per_day=seen.bytes_per_day,

@@ -16,6 +16,8 @@ description:
     the files show.
   - Reads the first and the last lines of each journal, nothing between. Opens nothing for writing, follows no link
     inside the directories, and leaves access times as they are where the kernel allows that.
+  - The growth is what came on each of the last complete UTC days, as it lies on the disk today. The forecast assumes
+    that as much comes on every further day, and that nothing is removed.
   - A file counts as a journal of metrics when it is named C(STEM_RESOLUTION[.YYYYMMDD[.N]]) or
     C(aggregated_metrics[.STAMP]), ends in C(.jsonl) or C(.ndjson), plain or C(.gz), and its first lines are metric
     records.
@@ -133,10 +135,11 @@ unreadable:
   elements: dict
 disks:
   description:
-    - Each file system once, with C(mount_point), C(total_bytes), C(used_bytes), C(free_bytes), C(free_percent),
-      C(inodes) and C(inodes_free). Where journals lie on it also C(growth_bytes_per_day), the mean of the last
-      C(growth_days) complete UTC days, none where fewer than two were seen, C(growth_sources), the bytes by the
-      source of their time, and C(days_until_full), none where it is not known.
+    - Each file system once, with C(mount_point), C(device), C(total_bytes), C(used_bytes), C(free_bytes),
+      C(free_percent), C(inodes), C(inodes_free) and C(holds_journals).
+    - Where journals lie on it also C(growth_bytes_per_day), the mean of the last C(growth_days) complete UTC days, none
+      where fewer than two were seen, C(growth_sources), the bytes by the source of their time, and C(days_until_full),
+      none where it is not known.
   returned: always
   type: list
   elements: dict

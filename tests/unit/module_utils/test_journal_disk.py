@@ -59,15 +59,21 @@ def test_a_threshold_in_bytes_holds_for_bytes() -> None:
 
 @pytest.mark.parametrize(("growth", "severity"), [(0.1, "ok"), (1.0, "warning"), (4.0, "critical")])
 def test_the_forecast_is_judged_by_the_days_that_are_left(growth: float, severity: str) -> None:
-    finding = forecast_finding(DISK, [(0, 1.0)], growth * GB, 14, NOW, LIMITS, "more room")
+    finding = forecast_finding(DISK, [(0, 1.0)], growth * GB, 14, 0.0, NOW, LIMITS, "more room")
     assert finding.severity == severity
     assert finding.evidence["figures"]["disk_until_full_days"] == round(20 / growth, 1)
     assert f"{20 / growth:.0f} days" in finding.summary
 
 
+def test_a_forecast_from_the_times_of_files_says_so() -> None:
+    guessed, known = (forecast_finding(DISK, [], GB, 14, share, NOW, LIMITS, "").summary for share in (0.4, 0.0))
+    assert "last change stood in for the time of 40% of the bytes" in guessed
+    assert "last change" not in known
+
+
 def test_the_chart_goes_back_by_what_came_and_forward_to_the_day_it_is_full() -> None:
     by_day = [(1_759_795_200, 2.0 * GB), (1_759_881_600, 2.0 * GB), (1_759_968_000, 1.0 * GB)]
-    chart = forecast_finding(DISK, by_day, 2.0 * GB, 2, NOW, LIMITS, "").evidence["chart"]
+    chart = forecast_finding(DISK, by_day, 2.0 * GB, 2, 0.0, NOW, LIMITS, "").evidence["chart"]
     measured, forecast = chart["lines"]
     assert measured["points"] == [
         [1_759_795_200, 75 * GB],
@@ -83,7 +89,7 @@ def test_the_chart_goes_back_by_what_came_and_forward_to_the_day_it_is_full() ->
     ("growth", "days", "said"), [(None, 1, "one complete day"), (None, 0, "no complete day"), (0.0, 14, "nothing")]
 )
 def test_a_growth_that_is_not_known_gives_no_number(growth: float | None, days: int, said: str) -> None:
-    finding = forecast_finding(DISK, [(0, 1.0)], growth, days, NOW, LIMITS, "")
+    finding = forecast_finding(DISK, [(0, 1.0)], growth, days, 0.0, NOW, LIMITS, "")
     assert finding.severity == "unknown"
     assert said in finding.summary
     assert "figures" not in finding.evidence
