@@ -122,7 +122,7 @@ def test_the_label_with_ids_is_blamed_with_pattern_job_and_examples(scraped: t.A
     finding = findings["cardinality.metric", "njord_orders_total"]
     assert finding.severity == "critical"
     assert "1201 label sets" in finding.summary
-    assert "order_id has 1201 values, which look like a UUID" in finding.summary
+    assert "order_id has 1201 values, which look like UUIDs" in finding.summary
     assert finding.evidence["jobs"] == ["njord"]
     assert finding.evidence["figures"] == {"head_label_sets": 1201, "head_series": 1201}
     assert set(finding.evidence["labels"][0]["examples"]) <= {*ORDERS, "none"}

@@ -45,19 +45,21 @@ LEGACY_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 TARGET_LABELS = ("job", "instance")
 # These tell the parts of one observation apart.
 PART_LABELS = ("le", "quantile")
+# Njord's own: as many values as are traded, and no more.
+BOUNDED_LABELS = ("strategy_id", "symbol", "venue", "side", "result")
 PART_SUFFIXES = ("_bucket", "_count", "_sum", "_created")
 HEAD_GROWTH_WARNING = 0.5
 
 # What values look like that never end. In the order of trial, in the syntax that Python and RE2 share.
 PATTERNS = (
-    ("UUID", r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"),
-    ("date and time", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*"),
-    ("unix time", r"[12]\d{9}(?:\d{3}){0,3}(?:\.\d+)?"),
-    ("number", r"\d+"),
-    ("hexadecimal id", r"(?:0x)?[0-9a-fA-F]{8,}"),
-    ("network address", r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"),
-    ("e-mail address", r"[^@ ]+@[^@ ]+\.[^@ ]+"),
-    ("name with a running number", r"[A-Za-z][A-Za-z_.:#/-]*\d{2,}"),
+    ("UUIDs", r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"),
+    ("dates with a time", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*"),
+    ("unix times", r"[12]\d{9}(?:\d{3}){0,3}(?:\.\d+)?"),
+    ("numbers", r"\d+"),
+    ("hexadecimal ids", r"(?:0x)?[0-9a-fA-F]{8,}"),
+    ("network addresses", r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"),
+    ("e-mail addresses", r"[^@ ]+@[^@ ]+\.[^@ ]+"),
+    ("names with a running number", r"[A-Za-z][A-Za-z_.:#/-]*\d{2,}"),
 )
 
 
@@ -159,9 +161,12 @@ def pattern(values: t.Sequence[str]) -> str:
 
 def blamed(labels: t.Sequence[Label], limits: Limits) -> list[str]:
     """Labels that make the label sets, those that go along with the first (order and client order) among them."""
-    if not labels or not (labels[0].values > limits.label_sets_warning or labels[0].pattern):
+    suspects = [label for label in labels if label.pattern or label.name not in BOUNDED_LABELS]
+    if not suspects:
         return []
-    return [label.name for label in labels if 2 * label.values >= labels[0].values]
+    first = suspects[0]
+    many = first.values > limits.label_sets_warning or (first.pattern and 2 * first.values >= labels[0].values)
+    return [label.name for label in suspects if 2 * label.values >= first.values] if many else []
 
 
 def relabelling(metric: Metric, recorded: bool) -> Relabelling:
@@ -181,11 +186,11 @@ def relabelling(metric: Metric, recorded: bool) -> Relabelling:
         largest = " x ".join(f"{label.name} ({label.values})" for label in metric.labels[:3])
         return Relabelling(
             "",
-            f"No label alone makes them, but their combination: {largest}. Publish {name} with fewer labels, "
-            "or raise the limit where every combination is wanted; relabelling cannot add series up.",
+            f"No label without end makes them, but their combination: {largest}. Publish {name} with fewer labels, or "
+            "raise the limit where every combination is wanted; relabelling cannot add series up.",
         )
-    label = metric.blamed[0]
-    source = f"Publish {name} without {' and '.join(metric.blamed)}; bounded labels are strategy, symbol, venue, side."
+    first = next(label for label in metric.labels if label.name == metric.blamed[0])
+    source = f"Publish {name} without {' and '.join(metric.blamed)}; bounded labels are {', '.join(BOUNDED_LABELS)}."
     into = ", ".join(metric.jobs) or "that scrapes it"
     names = re.escape(name) + ("" if metric.family.counted == name else f"(?:{'|'.join(PART_SUFFIXES)})?")
     head = f"# scrape job {into}\nmetric_relabel_configs:\n"
@@ -201,14 +206,13 @@ def relabelling(metric: Metric, recorded: bool) -> Relabelling:
             "become the same today, so nothing is lost but the label; a counter then shows a reset where one value "
             "follows another. See that prometheus_target_scrapes_sample_duplicate_timestamp_total stays still.",
         )
-    kind = metric.labels[0].pattern
-    expression = _quoted(f"{names};{dict(PATTERNS).get(kind, '.+')}")
-    what = f"that looks like a {kind}" if kind else "at all"
+    expression = _quoted(f"{names};{dict(PATTERNS).get(first.pattern, '.+')}")
+    which = f"looks like {first.pattern}" if first.pattern else "is not empty"
     return Relabelling(
-        f"{head}  - source_labels: [__name__, {label}]\n    regex: {expression}\n    action: drop\n",
-        f"{source} Until then the relabelling in the evidence drops each of its series with a {label} {what}: rules "
-        f"and dashboards on {name} then see only the others. Dropping the label instead would make series the same, of "
-        "which Prometheus keeps one at random.",
+        f"{head}  - source_labels: [__name__, {first.name}]\n    regex: {expression}\n    action: drop\n",
+        f"{source} Until then the relabelling in the evidence drops each of its series whose {first.name} {which}: "
+        f"rules and dashboards on {name} then see only the others. Dropping the label instead would make series the "
+        "same, of which Prometheus keeps one at random.",
     )
 
 
@@ -478,7 +482,7 @@ class Look:
         first = next((label for label in metric.labels if label.name in metric.blamed), None)
         if first:
             least = "at least " if first.values >= VALUES else ""
-            looks = f", which look like a {first.pattern}" if first.pattern else ""
+            looks = f", which look like {first.pattern}" if first.pattern else ""
             summary += (
                 f": the label {first.name} has {least}{first.values} values{looks} ({', '.join(first.examples[:2])})"
             )
