@@ -100,6 +100,9 @@ options:
     type: list
     elements: raw
     default: []
+  _report:
+    description: What the controller wants kept on the host; not for use in a task.
+    type: str
 """
 
 EXAMPLES = r"""
