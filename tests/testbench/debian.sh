@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Installs the named Debian packages where they are missing, and says so first.
 set -euo pipefail

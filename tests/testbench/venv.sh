@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Makes .venv with the tools of tests/requirements.txt, on a Python that the ansible-core named there runs on.
 set -euo pipefail

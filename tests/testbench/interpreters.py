@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the tests of what managed hosts run on every Python from 3.8 that this machine has.
+
+``python -m tests.testbench.interpreters [tests to run]``
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.testbench.packages import ROOT, run
+
+OLDEST = (3, 8)
+PACKAGES = ("pytest", "hypothesis")
+# A test that waits for ever says where, and does not take the others with it.
+MOST_SECONDS = 900
+SHOW_STACKS = ["-o", f"faulthandler_timeout={MOST_SECONDS // 3}"]
+
+
+def interpreters() -> dict[tuple[int, int], Path]:
+    """The real interpreters by version, oldest first: on PATH, and those a version manager keeps."""
+    manager = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    directories = [Path(directory) for directory in os.get_exec_path()] + sorted(manager.glob("versions/*/bin"))
+    found: dict[tuple[int, int], Path] = {}
+    for directory in directories:
+        # A version manager's shims answer for versions that are not active, with an error.
+        if directory.name == "shims" or directory == Path(sys.executable).parent:
+            continue
+        for path in directory.glob("python3.*"):
+            major, _, minor = path.name.removeprefix("python").partition(".")
+            if minor.isdigit() and (int(major), int(minor)) >= OLDEST:
+                found.setdefault((int(major), int(minor)), path)
+    return dict(sorted(found.items()))
+
+
+def environment(version: tuple[int, int], interpreter: Path) -> Path:
+    """The Python of a virtual environment with the test tools of today that still run on that version."""
+    directory = ROOT / ".cache" / "pythons" / ".".join(map(str, version))
+    python = directory / "bin" / "python"
+    complete = directory / "complete"
+    if not complete.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        run([str(interpreter), "-m", "venv", "--without-pip", str(directory)])
+        # pip of our own environment is newer than the one these bring.
+        run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *PACKAGES])
+        complete.touch()
+    return python
+
+
+def main(tests: list[str]) -> int:
+    failed = []
+    for version, interpreter in interpreters().items():
+        name = ".".join(map(str, version))
+        sys.stdout.write(f"== Python {name} ({interpreter})\n")
+        sys.stdout.flush()
+        python = environment(version, interpreter)
+        command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *SHOW_STACKS, *tests]
+        try:
+            subprocess.run(command, cwd=ROOT, check=True, stdin=subprocess.DEVNULL, timeout=MOST_SECONDS)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            sys.stdout.write(f"{error}\n")
+            failed.append(name)
+    if failed:
+        sys.stdout.write(f"Failed on Python {', '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["tests/unit/module_utils"]))
