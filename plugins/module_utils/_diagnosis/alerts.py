@@ -20,7 +20,8 @@ import math
 import statistics
 import typing as t
 
-from .._finding import Finding, worst
+from .._finding import Finding, rank, worst
+from .._http import HttpError
 from .._prometheus import Alert, Prometheus, Rule
 from .._units import human_duration
 from . import not_prometheus, part
@@ -255,12 +256,17 @@ class Look:
                 "See rule_files in prometheus.yml, whose patterns may match nothing; the role prometheus brings rules."
             )
             return [Finding("alert.rule", "all rules", "warning", summary, evidence, remedy)]
-        unhealthy = [finding for rule in self.rules for finding in self._health(rule)]
+        found: dict[str, Finding] = {}
         silent = part("alert.rule", "metrics of the rules", lambda: self._silent(rules))
-        if not unhealthy and all(finding.severity == "info" for finding in silent):
+        for finding in [*(finding for rule in self.rules for finding in self._health(rule)), *silent]:
+            # One finding for each rule: the worst that is wrong with it.
+            known = found.setdefault(finding.subject, finding)
+            if rank(finding.severity) > rank(known.severity):
+                found[finding.subject] = finding
+        if all(finding.severity == "info" for finding in found.values()):
             summary = f"{len(rules)} alert rules are loaded, and each is evaluated without an error."
-            unhealthy.append(Finding("alert.rule", "all rules", "ok", summary, evidence))
-        return unhealthy + silent
+            return [Finding("alert.rule", "all rules", "ok", summary, evidence), *found.values()]
+        return list(found.values())
 
     def _health(self, rule: Rule) -> list[Finding]:
         """What is wrong with how a rule is evaluated: nothing, or one finding."""
@@ -311,7 +317,8 @@ class Look:
                 expected.append((rule.name, sorted(absent)))
                 continue
             named = " and ".join(sorted(absent))
-            summary = f"{rule.name} cannot fire: {named} had no series in the last {human_duration(self.window)}."
+            window = human_duration(self.window)
+            summary = f"{rule.name} cannot fire while {named} has no series, and it had none in the last {window}."
             evidence = {
                 "asked": "GET /api/v1/label/__name__/values",
                 "query": rule.query,
@@ -354,8 +361,7 @@ class Look:
             self.read_history(self.resolution, intervals),
             key=lambda history: (-sum(history.lengths), title(history.labels)),
         )
-        since = part("alert.history", self.client.server.url, self._reach)
-        return [self._story(), *self._flapping(), *since]
+        return [self._story(), *self._flapping()]
 
     def read_history(self, step: float, intervals: dict[str, float]) -> list[History]:
         """Each label set that was pending or firing in the window, in cells of ``step`` seconds."""
@@ -404,33 +410,36 @@ class Look:
             "alerts": [history.row() for history in self.history[:SHOWN]],
             "chart": {"kind": "timeline", "title": "Alerts", "start": start, "end": self._now, "rows": rows},
         }
-        window = human_duration(self.window)
-        exact = f"to within {human_duration(self.resolution or 0.0)}"
+        reach, how_bad, caveat = self._reach()
+        evidence["oldest_sample"] = self.oldest
         if not fired:
-            return Finding("alert.history", "all alerts", "ok", f"No alert fired in the last {window}.", evidence)
+            return Finding(
+                "alert.history", "all alerts", how_bad, f"No alert fired in the last {reach}{caveat}.", evidence
+            )
         names = len({history.name for history in fired})
+        longest = f"{title(fired[0].labels)} the longest with {human_duration(sum(fired[0].lengths))} in all"
         summary = (
-            f"In the last {window} {names} alerts fired {firings} times, {title(fired[0].labels)} the longest with "
-            f"{human_duration(sum(fired[0].lengths))} in all ({exact})."
+            f"In the last {reach} {names} alert(s) fired {firings} time(s), {longest}, to within "
+            f"{human_duration(self.resolution or 0.0)}{caveat}."
         )
-        return Finding("alert.history", "all alerts", "info", summary, evidence)
+        return Finding("alert.history", "all alerts", worst(["info", how_bad]), summary, evidence)
 
-    def _reach(self) -> list[Finding]:
-        """How far back the history goes, where that is less than what was asked for."""
-        self.oldest = self.client.oldest()
-        start = self._now - self.window
-        if self.oldest is not None and self.oldest <= start:
-            return []
-        evidence = {"asked": "GET /metrics", "oldest_sample": self.oldest, "window_seconds": self.window}
+    def _reach(self) -> tuple[str, str, str]:
+        """How far back the history goes, how severe it is that it goes no further, and what to say about that."""
+        window = human_duration(self.window)
+        try:
+            self.oldest = self.client.oldest()
+        except HttpError as error:
+            return window, "unknown", f"; whether Prometheus has data of all that time is not known: {error}"
         if self.oldest is None:
-            summary = "Prometheus holds no samples at all: nothing is known of the past."
-            return [Finding("alert.history", self.client.server.url, "unknown", summary, evidence)]
-        summary = (
-            f"Prometheus has data only of the last {human_duration(self._now - self.oldest)}; what fired before, "
-            f"within the {human_duration(self.window)} asked for, is not known."
+            return window, "unknown", ", but Prometheus has no data at all"
+        if self.oldest <= self._now - self.window:
+            return window, "ok", ""
+        return (
+            human_duration(self._now - self.oldest),
+            "info",
+            f"; of the time before, Prometheus has no data, though {window} were asked for",
         )
-        remedy = "See its retention, and whether its data directory was replaced."
-        return [Finding("alert.history", self.client.server.url, "info", summary, evidence, remedy)]
 
     def _flapping(self) -> list[Finding]:
         found = []

@@ -207,10 +207,10 @@ def relabelling(metric: Metric, recorded: bool) -> Relabelling:
             "follows another. See that prometheus_target_scrapes_sample_duplicate_timestamp_total stays still.",
         )
     expression = _quoted(f"{names};{dict(PATTERNS).get(first.pattern, '.+')}")
-    which = f"looks like {first.pattern}" if first.pattern else "is not empty"
+    which = f"such values of {first.name} ({first.pattern})" if first.pattern else f"any value of {first.name}"
     return Relabelling(
         f"{head}  - source_labels: [__name__, {first.name}]\n    regex: {expression}\n    action: drop\n",
-        f"{source} Until then the relabelling in the evidence drops each of its series whose {first.name} {which}: "
+        f"{source} Until then the relabelling in the evidence drops each of its series with {which}: "
         f"rules and dashboards on {name} then see only the others. Dropping the label instead would make series the "
         "same, of which Prometheus keeps one at random.",
     )
@@ -336,7 +336,7 @@ class Look:
         check, subject = "cardinality.growth", self.client.server.url
         query = "prometheus_tsdb_head_series"
         now = self.client.query("time()")[0].value
-        step = max(self.window / 200, 60.0)
+        step = max(self.window / 200, 1.0)
         # One server may scrape another: ours is the one that says what the head says.
         found = min(
             self.client.query_range(query, now - self.window, now, step),
@@ -344,9 +344,9 @@ class Look:
             default=Series({}, []),
         )
         asked = {"query": query, "window_seconds": self.window}
-        if not found.points:
-            summary = "How the head grew is not known: Prometheus does not scrape itself."
-            remedy = "Add a scrape job for Prometheus itself; the role prometheus does."
+        if len(found.points) < 2:
+            summary = "How the head grew is not known: Prometheus does not scrape itself, or has only just begun to."
+            remedy = "See whether a scrape job for Prometheus itself is there; the role prometheus brings one."
             return Finding(check, subject, "unknown", summary, asked, remedy)
         (start, first), (end, last) = found.points[0], found.points[-1]
         share = last / first - 1 if first else 0.0

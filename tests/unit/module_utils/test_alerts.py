@@ -241,8 +241,8 @@ def test_silence_is_ok() -> None:
 )
 def test_a_broken_rule_is_named(changes: dict[str, t.Any], severity: str, said: str) -> None:
     findings = look(rules=[rule("A", **changes), rule("B")]).findings()
-    finding = only(findings, "alert.rule")
-    assert (finding.subject, finding.severity) == ("services/A", severity)
+    (finding,) = [finding for finding in findings if finding.subject == "services/A"]
+    assert (finding.check, finding.severity) == ("alert.rule", severity)
     assert said in finding.summary
 
 
@@ -253,7 +253,7 @@ def test_no_rules_at_all_are_not_healthy() -> None:
 def test_a_rule_on_a_metric_without_series_cannot_fire() -> None:
     finding = only(look(rules=[rule("A", "njord_typo > 1 and up == 1")]).findings(), "alert.rule")
     assert finding.severity == "warning"
-    assert finding.summary == "A cannot fire: njord_typo had no series in the last 1 h."
+    assert finding.summary == "A cannot fire while njord_typo has no series, and it had none in the last 1 h."
 
 
 def test_a_metric_that_is_not_emitted_is_information_also_behind_a_recording_rule() -> None:
@@ -312,11 +312,35 @@ def test_the_timeline_holds_the_spans_and_stays_small() -> None:
     assert finding.evidence["figures"]["firings"] == len(busy)
 
 
-def test_history_before_the_oldest_sample_is_not_known() -> None:
-    findings = [f for f in look(oldest=NOW - 600).findings() if f.check == "alert.history"]
-    assert "data only of the last 10 min" in findings[1].summary
-    empty = [f for f in look(oldest=None).findings() if f.check == "alert.history"]
-    assert empty[1].severity == "unknown"
+@pytest.mark.parametrize(
+    ("oldest", "severity", "said"),
+    [
+        (NOW - 2 * HOUR, "ok", "in the last 1 h."),
+        (
+            NOW - 600,
+            "info",
+            "in the last 10 min; of the time before, Prometheus has no data, though 1 h were asked for.",
+        ),
+        (None, "unknown", "no data at all"),
+        (Unsupported("GET /metrics", "HTTP 404", 404), "unknown", "not known: GET /metrics: HTTP 404"),
+    ],
+)
+def test_history_before_the_oldest_sample_is_not_called_quiet(oldest: t.Any, severity: str, said: str) -> None:
+    finding = only(look(oldest=oldest).findings(), "alert.history")
+    assert finding.severity == severity
+    assert said in finding.summary
+
+
+def test_a_short_history_with_firings_says_both() -> None:
+    finding = only(look(oldest=NOW - 600, firing={"A": [NOW - 300]}).findings(), "alert.history")
+    assert finding.severity == "info"
+    assert "1 alert(s) fired 1 time(s)" in finding.summary
+    assert "has no data" in finding.summary
+
+
+def test_a_rule_with_two_faults_is_one_finding_the_worse() -> None:
+    finding = only(look(rules=[rule("A", "njord_typo > 1", hold=5.0)]).findings(), "alert.rule")
+    assert (finding.severity, "cannot fire" in finding.summary) == ("warning", True)
 
 
 def test_without_an_alertmanager_alerts_go_nowhere() -> None:

@@ -290,10 +290,12 @@ def test_a_label_with_very_many_values_is_named_but_those_of_the_target_are_not(
         ([(NOW - 3600, 100.0), (NOW, 151.0)], "warning"),
         ([(NOW - 3600, 100.0), (NOW, 149.0)], "ok"),
         ([(NOW - 600, 100.0), (NOW, 900.0)], "ok"),
+        ([(NOW, 900.0)], "unknown"),
     ],
 )
 def test_growth_is_judged_once_half_the_window_is_known(points: list[tuple[float, float]], severity: str) -> None:
-    growth = [Series({}, points), Series({"instance": "another"}, [(NOW, 70_000.0)])]
+    another = Series({"instance": "another"}, [(NOW - 3600, 7.0), (NOW, 70_000.0)])
+    growth = [Series({}, points), another]
     assert only(look([("up", 150)], growth=growth).findings(), "cardinality.growth").severity == severity
 
 
