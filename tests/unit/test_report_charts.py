@@ -110,6 +110,11 @@ def test_a_long_label_ends_in_an_ellipsis_and_is_whole_in_its_title() -> None:
     assert f">{label}<" not in svg.replace(f"<title>{label}</title>", "")
 
 
+def test_of_a_long_path_the_end_is_shown() -> None:
+    drawing = charts.draw({"kind": "bars", "bars": [{"label": "/var" * 50 + "/aggregated.ndjson", "value": 1}]})
+    assert any(re.search("^….*/aggregated.ndjson", text) for text in texts(drawing))
+
+
 def test_a_bar_over_its_limit_says_so_in_words() -> None:
     drawing = charts.draw({"kind": "bars", "unit": "", "bars": [{"label": "a", "value": 12, "limit": 10}]})
     assert "12 > 10" in texts(drawing)

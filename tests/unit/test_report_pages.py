@@ -181,6 +181,11 @@ def test_a_contact_can_be_called_by_a_tap(contact: str, target: str | None) -> N
         ("$ df -h /", [("df -h /", "")]),
         ("Find out why:\njournalctl -u x", [("", "Find out why:"), ("journalctl -u x", "")]),
         ("Look: ansible-playbook service-health.yml.", [("", "Look:"), ("ansible-playbook service-health.yml", "")]),
+        (
+            "df -h /; journalctl -u x -n 9; is x_url right: http://x?",
+            [("df -h /", ""), ("journalctl -u x -n 9", ""), ("", "is x_url right: http://x?")],
+        ),
+        ("`df -h /`", [("df -h /", "")]),
         ("Run `rm x` and wait.", [("", "Run rm x and wait.")]),
         ("An odd ` stays.", [("", "An odd ` stays.")]),
         ("Kill nobody.", [("", "Kill nobody.")]),

@@ -57,11 +57,13 @@ def _number(value: t.Any) -> str:
 
 
 def _text(content: str, x: float, y: float, class_: str = "", anchor: str = "start", most: int = 0) -> str:
-    """A text; one longer than ``most`` letters ends in an ellipsis and is whole in its title."""
+    """A text; one longer than ``most`` letters has an ellipsis and is whole in its title. The end of a path tells."""
     content = printable(content)
     inside = escape(content)
     if most and len(content) > most:
-        inside = escape(content[: max(1, most - 1)].rstrip() + "…") + _element("title", escape(content))
+        left = max(1, most - 1)
+        shown = "…" + content[-left:] if content.startswith("/") else content[:left].rstrip() + "…"
+        inside = escape(shown) + _element("title", escape(content))
     return _element("text", inside, x=x, y=y, class_=class_, text_anchor=anchor)
 
 

@@ -20,7 +20,7 @@ from ansible_collections.njord.telemetry.plugins.module_utils._finding import Fi
 from . import charts
 from .model import ALL_HOSTS, Assessed, Report
 from .units import change, date, human, label_of, unit_of
-from .wording import WORDS, counted, remedy_lines
+from .wording import WORDS, counted, host_name, place, remedy_lines
 
 _HERE = Path(__file__).parent
 
@@ -77,10 +77,6 @@ def _checks_of(items: t.Sequence[Assessed]) -> str:
     return ", ".join(dict.fromkeys(item.finding.check for item in items))
 
 
-def _host_name(host: str) -> str:
-    return "All hosts" if host == ALL_HOSTS else host
-
-
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False
@@ -92,7 +88,7 @@ def _environment() -> jinja2.Environment:
         columns_of=_columns_of,
         date=date,
         evidence_of=_evidence_of,
-        host_name=_host_name,
+        host_name=host_name,
         href=_href,
         human=human,
         json=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
@@ -100,6 +96,7 @@ def _environment() -> jinja2.Environment:
         most_actions=MOST_ACTIONS,
         most_charts=MOST_CHARTS,
         most_said=_MOST_SAID,
+        place=place,
         remedy_lines=remedy_lines,
         spark=charts.spark,
         unit_of=unit_of,

@@ -12,7 +12,7 @@ import re
 from . import charts
 from .model import ALL_HOSTS, Assessed, Report
 from .units import change, date, human, label_of, unit_of
-from .wording import SIGNS, WORDS, all_counted, remedy_lines, verdict_line
+from .wording import SIGNS, WORDS, all_counted, host_name, place, remedy_lines, verdict_line
 
 _MOST_ACTIONS = 50
 _MOST_EVIDENCE = 2000  # characters of one finding
@@ -39,12 +39,11 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _remedy(remedy: str) -> str:
-    lines = [
+def _remedy(remedy: str) -> list[str]:
+    return [
         code(line.command) if line.command else "".join(code(s) if is_code else _prose(s) for is_code, s in line.prose)
         for line in remedy_lines(remedy)
     ]
-    return "  \n   ".join(lines)
 
 
 def _prose(piece: str) -> str:
@@ -52,17 +51,17 @@ def _prose(piece: str) -> str:
     return f"{' ' * piece.startswith(' ')}{text(piece)}{' ' * piece.endswith(' ')}"
 
 
-def _where(item: Assessed) -> str:
-    place = [] if item.host == ALL_HOSTS else [item.host]
-    return text(" · ".join([*place, item.finding.subject]))
-
-
 def _steps(report: Report) -> list[str]:
     lines = []
     for number, step in enumerate(report.steps, 1):
-        remedy = _remedy(step.remedy) or "No remedy is known: look at the evidence, and call."
-        lines.append(f"{number}. {SIGNS[step.severity]} **{WORDS[step.severity]}**: {remedy}")
-        lines += [f"   - {'; '.join(map(_where, items))}: {text(said)}" for said, items in step.said.items()]
+        remedy = _remedy(step.remedy) or ["No remedy is known: look at the evidence, and call."]
+        indent = " " * len(f"{number}. ")
+        heading = f"{number}. {SIGNS[step.severity]} **{WORDS[step.severity]}**: "
+        lines.append(heading + f"  \n{indent}".join(remedy))
+        lines += [
+            f"{indent}- {'; '.join(text(place(*where)) for where in places)}: {text(said)}"
+            for said, places in step.said.items()
+        ]
     return ["## What to do", "", *lines, ""] if lines else []
 
 
@@ -110,7 +109,7 @@ def _trend(report: Report) -> list[str]:
 def _findings(report: Report) -> list[str]:
     lines = ["## Findings", ""]
     for state in report.states:
-        lines += [f"### {'All hosts' if state.host == ALL_HOSTS else text(state.host)}", ""]
+        lines += [f"### {text(host_name(state.host))}", ""]
         for item in state.open:
             lines += _finding(item)
         lines.append("")
@@ -136,7 +135,7 @@ def _finding(item: Assessed) -> list[str]:
 
 def _accepted(report: Report) -> list[str]:
     lines = [
-        f"- {SIGNS['accepted']} {_where(item)}: {text(item.finding.summary)} "
+        f"- {SIGNS['accepted']} {text(place(item.host, item.finding.subject))}: {text(item.finding.summary)} "
         f"Accepted until {item.acceptance.until:%Y-%m-%d}: {text(item.acceptance.reason)}"
         for item in report.accepted
         if item.acceptance

@@ -59,12 +59,12 @@ class Step:
         return worst(item.finding.severity for item in self.findings)
 
     @property
-    def said(self) -> dict[str, list[Assessed]]:
-        """Its findings by what they say: many hosts often say the same."""
-        groups: dict[str, list[Assessed]] = {}
+    def said(self) -> dict[str, list[tuple[str, str]]]:
+        """What its findings say, and of which host and subject: many hosts often say the same."""
+        groups: dict[str, dict[tuple[str, str], None]] = {}
         for item in self.findings:
-            groups.setdefault(item.finding.summary, []).append(item)
-        return groups
+            groups.setdefault(item.finding.summary, {})[item.host, item.finding.subject] = None
+        return {summary: list(places) for summary, places in groups.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .model import Report
+from .model import ALL_HOSTS, Report
 
 # Not colour alone: a word and, on the page, a shape; on a terminal and in a chat a sign.
 WORDS = {
@@ -35,7 +35,7 @@ _PROGRAMS = (
     "njord-[a-z]+|ping|promtool|redis-cli|restic|sha256sum|ss|ssh|sudo|systemctl|timedatectl"
 )
 # A line that is a command: a program that we name, and no sentence after it.
-_COMMAND = re.compile(rf"(?:\$ )?((?:{_PROGRAMS}) (?:.*[^.:])|(?:{_PROGRAMS}))")
+_COMMAND = re.compile(rf"(?:\$ )?((?:{_PROGRAMS}) (?:.*[^.:?])|(?:{_PROGRAMS}))")
 
 # "Look at its log: journalctl -u prometheus." ends in a command.
 _SENTENCE_AND_COMMAND = re.compile(rf"(.+:) ((?:{_PROGRAMS}) .*?)\.?")
@@ -43,6 +43,15 @@ _SENTENCE_AND_COMMAND = re.compile(rf"(.+:) ((?:{_PROGRAMS}) .*?)\.?")
 # How many there are of a severity, in words.
 _ONES = {"warning": "warning", "info": "note", "ok": "OK"}
 _MANY = {"warning": "warnings", "info": "notes", "ok": "OK"}
+
+
+def host_name(host: str) -> str:
+    return "All hosts" if host == ALL_HOSTS else host
+
+
+def place(host: str, subject: str) -> str:
+    """Where a finding is: host and subject, once where they are the same."""
+    return " · ".join(dict.fromkeys(filter(None, (host_name(host), subject))))
 
 
 def counted(severity: str, count: int) -> str:
@@ -63,21 +72,24 @@ class Line(t.NamedTuple):
 
 def remedy_lines(remedy: str) -> list[Line]:
     """The remedy line by line; blank lines are left out."""
-    found = []
-    for line in filter(None, map(str.strip, remedy.splitlines())):
-        bare = line[1:-1] if line.startswith("`") and line.endswith("`") else line
-        whole = _COMMAND.fullmatch(bare)
-        if whole and "`" not in bare:
-            found.append(Line(whole[1], []))
-            continue
-        said = _SENTENCE_AND_COMMAND.fullmatch(line)
-        if said and "`" not in line:
-            found += [Line("", [(False, said[1])]), Line(said[2], [])]
-            continue
+    return [line for written in remedy.splitlines() if written.strip() for line in _lines(written.strip())]
+
+
+def _lines(written: str) -> list[Line]:
+    bare = written[1:-1] if written.startswith("`") and written.endswith("`") else written
+    if "`" in bare:
         # An odd backtick opens nothing.
-        pieces = [line] if line.count("`") % 2 else line.split("`")
-        found.append(Line("", [(i % 2 == 1, piece) for i, piece in enumerate(pieces) if piece]))
-    return found
+        pieces = [written] if written.count("`") % 2 else written.split("`")
+        return [Line("", [(i % 2 == 1, piece) for i, piece in enumerate(pieces) if piece])]
+    # "df -h; journalctl -u x; is the disk full?" are two commands and a question.
+    first, _, rest = bare.partition("; ")
+    command = _COMMAND.fullmatch(first)
+    if command:
+        return [Line(command[1], []), *(_lines(rest) if rest else [])]
+    said = _SENTENCE_AND_COMMAND.fullmatch(written)
+    if said:
+        return [Line("", [(False, said[1])]), *_lines(said[2])]
+    return [Line("", [(False, written)])]
 
 
 def all_counted(report: Report) -> str:
