@@ -153,7 +153,9 @@ class Visit:
         """Itself as new, with the only finding that nothing came back in time."""
         visit = Visit(self.service, self.unit, self._server, self._deadline)
         visit.data["seconds"] = timeout
-        visit._failed("service.port", Unreachable(self._server.url, f"no whole answer within {timeout:.3g} s"))
+        visit._failed(
+            "service.port", Unreachable(self._server.url, f"no whole answer within {human_duration(timeout)}")
+        )
         return visit
 
     def _passes(self, check: str, link: t.Callable[[Visit], None]) -> bool:
@@ -174,12 +176,11 @@ class Visit:
         remedy = trouble.remedy
         if check == "service.ready" and isinstance(error, Refused) and self.service.not_ready:
             remedy = self.service.not_ready
-        names = {"name": self.service.name, "title": self.service.title, "unit": self.unit}
         self.add(
             check,
             trouble.severity or self.service.down,
             f"{self.service.title} {trouble.complaint or COMPLAINTS[check]}: {error}",
-            remedy.format(**names, url=self.data["url"]),
+            remedy.format(name=self.service.name, unit=self.unit, url=self.data["url"]),
             asked=error.asked,
             came_back=error.came_back,
             status=error.status,
@@ -217,18 +218,18 @@ TROUBLES = (
     ),
     Trouble(
         SomethingElse,
-        "Let {name}_url point at {title}; now it is {url}",
+        "Let {name}_url point at {name}; now it is {url}",
         complaint="is not what answers",
         severity="unknown",
         check="service.identity",
     ),
     Trouble(
         Unsupported,
-        "Does {name}_url point at {title}, with its path prefix? Now it is {url}",
+        "Does {name}_url point at {name}, with its path prefix? Now it is {url}",
         complaint="does not know what was asked",
         severity="unknown",
     ),
-    Trouble(HttpError, LOOK + "; is {url} really {title}?"),
+    Trouble(HttpError, LOOK + "; is {url} really {name}?"),
 )
 COMPLAINTS = {
     "service.port": "does not answer",
@@ -273,7 +274,7 @@ def _scrape(visit: Visit) -> None:
     if content_type.partition(";")[0].strip().lower() != "text/plain":
         raise Unreadable(answer.asked, f"Content-Type {content_type!r} instead of text/plain", answer.status)
     namespace = visit.service.namespace
-    wanted = {f"{namespace}_{name}" for name in WANTED} | {"vm_app_version", "process_start_time_seconds"}
+    wanted = {f"{namespace}_{name}" for name in WANTED} | {"process_start_time_seconds"}
     try:
         found = parse(answer.body, wanted)
     except ExpositionError as error:
@@ -285,15 +286,10 @@ def _scrape(visit: Visit) -> None:
     visit.facts.append(f"{found.samples} samples")
     build = found.kept.get(f"{namespace}_build_info")
     if not build:
-        others = [f"{labels['version']}" for labels, _ in found.kept.get("vm_app_version", [])]
-        others = [f"VictoriaMetrics ({version})" for version in others] or sorted(
-            name for name in found.families if name.endswith("_build_info") and name != "go_build_info"
-        )
-        raise SomethingElse(
-            answer.asked,
-            f"no {namespace}_build_info among {found.samples} samples; by them it is {', '.join(others) or 'unknown'}",
-            answer.status,
-        )
+        others = [name for name in found.families if name.endswith("_build_info") and name != "go_build_info"]
+        seems = "VictoriaMetrics" if "vm_app_version" in found.families else ", ".join(others) or "nothing we know"
+        text = f"no {namespace}_build_info among {found.samples} samples; by them it is {seems}"
+        raise SomethingElse(answer.asked, text, answer.status)
     visit.data["version"] = build[0][0].get("version", "")
 
 
@@ -432,7 +428,7 @@ SERVICES = {
     for service in (
         Service(
             "exporter",
-            "The exporter",
+            "Exporter",
             "njord-prometheus-exporter",
             "critical",
             "http://127.0.0.1:9091",
@@ -441,8 +437,8 @@ SERVICES = {
             not_ready="Its answer says why; is Redis there (redis-cli ping)? journalctl -u {unit} -n 100",
         ),
         # What is published while it is down is in no journal.
-        Service("aggregator", "The aggregator", "njord-metric-aggregator", "critical"),
-        Service("dashboard", "The dashboard", "njord-dashboard", "warning", None, (("service.page", _page),)),
+        Service("aggregator", "Aggregator", "njord-metric-aggregator", "critical"),
+        Service("dashboard", "Dashboard", "njord-dashboard", "warning", None, (("service.page", _page),)),
         Service(
             "prometheus",
             "Prometheus",

@@ -24,6 +24,8 @@ import typing as t
 import urllib.parse
 from pathlib import Path
 
+from ._units import human_duration
+
 # A body is read up to here; 64 MiB hold a million series in the text format.
 BODY_LIMIT = 64 * 1024 * 1024
 CHUNK = 256 * 1024
@@ -161,8 +163,9 @@ class Server:
         try:
             connection.request(method, target, body, headers)
             certificate_ends = _certificate_ends(connection.sock)
-            response = connection.getresponse()
-            content = _read(response, asked)
+            # Closed whatever comes: the connection has handed its socket over to the response.
+            with connection.getresponse() as response:
+                content = _read(response, asked)
         except ssl.SSLCertVerificationError as error:
             raise Untrusted(asked, f"its certificate is not trusted: {error.verify_message}") from error
         except ssl.SSLError as error:
@@ -171,7 +174,7 @@ class Server:
         except (socket.gaierror, UnicodeError) as error:
             raise Unreachable(asked, f"no such host: {getattr(error, 'strerror', None) or error}") from error
         except socket.timeout as error:
-            raise Unreachable(asked, f"no whole answer within {self.timeout:.3g} s") from error
+            raise Unreachable(asked, f"no whole answer within {human_duration(self.timeout)}") from error
         except ConnectionRefusedError as error:
             raise Unreachable(asked, "connection refused") from error
         except http.client.RemoteDisconnected as error:
@@ -306,7 +309,8 @@ def _reason(content: bytes) -> str:
     try:
         document = json.loads(text)
     except ValueError:
-        return first_line(text)
+        document = None
     if isinstance(document, dict):
-        return str(document.get("error") or document.get("message") or first_line(text))
-    return first_line(text)
+        text = str(document.get("error") or document.get("message") or text)
+    # Prometheus names the cause at the end of a chain: a short cut would lose just that.
+    return first_line(text, most=2000)
