@@ -84,10 +84,13 @@ def test_packages_arrive_whole_after_an_interrupted_download_and_for_parallel_ca
         "import pathlib, sys; from tests.testbench import packages; packages.CACHE = pathlib.Path(sys.argv[1]);"
         "print(packages.program('prometheus-node-exporter'))"
     )
-    callers: list[subprocess.Popen[t.Any]] = [
-        subprocess.Popen([sys.executable, "-c", script, cache], cwd=packages.ROOT, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+
+    def caller() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", script, cache], cwd=packages.ROOT, stdout=subprocess.PIPE, text=True
+        )
+
+    callers = [caller(), caller()]
     said = {caller.communicate()[0].strip() for caller in callers}
     assert said == {str(cache / "trixie/prometheus-node-exporter/usr/bin/prometheus-node-exporter")}
     assert subprocess.run([said.pop(), "--version"], capture_output=True, check=False).returncode == 0

@@ -31,8 +31,8 @@ def interpreters() -> dict[tuple[int, int], Path]:
         if directory.name == "shims" or directory == Path(sys.executable).parent:
             continue
         for path in directory.glob("python3.*"):
-            major, _, minor = path.name.removeprefix("python").partition(".")
-            if minor.isdigit() and (int(major), int(minor)) >= OLDEST:
+            major, dot, minor = path.name.removeprefix("python").partition(".")
+            if dot and minor.isdigit() and (int(major), int(minor)) >= OLDEST:
                 found.setdefault((int(major), int(minor)), path)
     return dict(sorted(found.items()))
 

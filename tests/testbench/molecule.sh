@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 for scenario in "${@:-default}"; do
+    # What an interrupted run left; "never" below keeps the hosts also at the beginning.
+    molecule destroy --scenario-name "$scenario"
     if ! molecule test --scenario-name "$scenario" --destroy never; then
         for host in $(molecule list --scenario-name "$scenario" --format plain | awk '{print $1}'); do
             echo "== Journal of $host"
