@@ -69,10 +69,10 @@ def human_duration(seconds: float) -> str:
 
 
 def human_size(count: float) -> str:
-    """``12.3 GB``, in the unit that gives one to four digits before the point."""
+    """``12.3 GiB``, in the unit that gives one to four digits before the point."""
     if count < 0:
         return f"-{human_size(-count)}"
     for name, factor in _BYTES.items():
         if count < 999.95 * factor or name == "EB":
-            return f"{count / factor:.1f} {name}".replace(".0 ", " ")
+            return f"{count / factor:.1f} {name if factor == 1 else name[0] + 'iB'}".replace(".0 ", " ")
     raise AssertionError("the last unit takes every size")

@@ -73,7 +73,7 @@ def test_the_range_that_would_go_is_said() -> None:
     verdict = judge(storage(12), Retention(10 * DAY, math.inf), Retention(15 * DAY, math.inf))
     assert verdict.lowered is True
     assert verdict.finding.severity == "critical"
-    assert "2026-09-09T14:13:20Z to 2026-09-11T14:13:20Z (2 blocks, 2 MB) would go" in verdict.finding.summary
+    assert "2026-09-09T14:13:20Z to 2026-09-11T14:13:20Z (2 blocks, 2 MiB) would go" in verdict.finding.summary
 
 
 def test_what_goes_under_the_retention_in_force_anyway_is_not_counted() -> None:
