@@ -94,10 +94,19 @@ ALERTS = [
     gauge("ExporterBusDisconnected", "njord_exporter_bus_connected", 1, 0, MINUTE, 15),
     Alert(
         "BusSilent",
-        {"njord_exporter_last_message_timestamp_seconds": "0+15x99"},
-        {"njord_exporter_last_message_timestamp_seconds": "0x99"},
-        300,
+        {"njord_exporter_last_message_timestamp_seconds": "15+15x99"},
+        {"njord_exporter_last_message_timestamp_seconds": "15x99"},
         315,
+        330,
+        15,
+    ),
+    # Never a message, from an exporter that has run for as long.
+    Alert(
+        "BusSilent",
+        {"njord_exporter_last_message_timestamp_seconds": "0x99", "process_start_time_seconds": "30x99"},
+        {"njord_exporter_last_message_timestamp_seconds": "0x99", "process_start_time_seconds": "15x99"},
+        315,
+        330,
         15,
     ),
     gauge("PrometheusReloadFailed", "prometheus_config_last_reload_successful", 1, 0, 0, 15),
