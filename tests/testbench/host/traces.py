@@ -14,10 +14,20 @@ import subprocess
 import sys
 import typing as t
 
-# Made by whatever runs at any moment: caches, logs, the package manager's own notes, the trading system's files.
+# Made by whatever runs at any moment: caches, logs, the package manager's own notes, the trading system's files, and
+# what the libraries of a package removed put there, which stay until apt autoremove.
 PASSING = {
     *("var/cache", "var/lib/apt", "var/lib/dpkg", "var/lib/redis", "var/lib/systemd", "var/log", "var/tmp"),
-    *("etc/alternatives", "etc/group-", "etc/gshadow-", "etc/passwd-", "etc/shadow-", "etc/subgid-", "etc/subuid-"),
+    *(
+        "etc/alternatives",
+        "etc/lighttpd",
+        "etc/group-",
+        "etc/gshadow-",
+        "etc/passwd-",
+        "etc/shadow-",
+        "etc/subgid-",
+        "etc/subuid-",
+    ),
     *("opt/njord_quant", "root/.ansible"),
 }
 
