@@ -17,6 +17,7 @@ import dataclasses
 import http.client
 import io
 import json
+import re
 import socket
 import ssl
 import time
@@ -32,6 +33,7 @@ CHUNK = 256 * 1024
 # What OpenSSL says, by its version, when the other side does not speak TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 LOGIN_WORDS = ("login", "signin", "sign-in", "auth", "sso")
+_TAG = re.compile(r"<[^>]*>")
 
 
 class HttpError(Exception):
@@ -312,5 +314,8 @@ def _reason(content: bytes) -> str:
         document = None
     if isinstance(document, dict):
         text = str(document.get("error") or document.get("message") or text)
+    elif text.lstrip().startswith("<"):
+        # A page: its words, of which the first are its title.
+        text = _TAG.sub("\n", text)
     # Prometheus names the cause at the end of a chain: a short cut would lose just that.
     return first_line(text, most=2000)

@@ -98,8 +98,15 @@ def test_a_status_that_is_no_success_is_the_error_of_its_kind(status: int, kind:
     assert (error.status, error.came_back) == (status, f"HTTP {status}: the reason")
 
 
-@pytest.mark.parametrize("body", [b'{"status":"error","error":"the reason"}', b'{"message":"the reason"}'])
-def test_the_reason_is_dug_out_of_json(body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"status":"error","error":"the reason"}',
+        b'{"message":"the reason"}',
+        b"<!DOCTYPE HTML>\n<html><head><title>the reason</title></head><body>more</body></html>",
+    ],
+)
+def test_the_reason_is_dug_out_of_json_and_html(body: bytes) -> None:
     assert error_from(b"HTTP/1.1 500 No\r\n\r\n" + body).came_back == "HTTP 500: the reason"
 
 
