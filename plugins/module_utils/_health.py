@@ -555,7 +555,7 @@ def _round(question: Question) -> Health:
     for service in asked:
         unit = None if isinstance(units, str) else units[names[service.name]]
         seen = visits.get(service.name)
-        state, findings = judge(service, names[service.name], unit, seen, question.installing)
+        state, findings = judge(service, names[service.name], unit, seen, question)
         known = {"unit": dataclasses.asdict(unit) if unit else {"name": names[service.name]}}
         health.services[service.name] = {"state": state, **(seen.data if seen else {}), **known}
         health.findings += [
@@ -568,7 +568,7 @@ def _round(question: Question) -> Health:
 Judgement = t.Tuple[str, t.List[Finding]]
 
 
-def _running(service: Service, name: str, unit: Unit | None, visit: Visit | None, installing: bool) -> Judgement:
+def _running(service: Service, name: str, unit: Unit | None, visit: Visit | None, question: Question) -> Judgement:
     """The state of a service that is to run, and what is to be said of it."""
     title = service.title
     if service.links and visit is None:
@@ -579,12 +579,14 @@ def _running(service: Service, name: str, unit: Unit | None, visit: Visit | None
     if unit is None and visit is None:
         return "unknown", [_not_asked(service, name)]
     if unit and not unit.installed:
+        if not service.links and service.name not in question.units:
+            return "not configured", [_not_configured(service)]
         if answers:
             text = f"{title} answers, but there is no unit {name}: something else runs it"
             findings.insert(0, _unit(service, "warning", text, f"Name its unit in units: {{{service.name}: …}}"))
         else:
-            text = f"{title}: not installed yet" if installing else f"{title} is not installed: no unit {name}"
-            severity = "unknown" if installing else "critical"
+            text = f"{title}: not installed yet" if question.installing else f"{title} is not installed: no unit {name}"
+            severity = "unknown" if question.installing else "critical"
             remedy = f"ansible-playbook site.yml installs it; another unit is named in units: {{{service.name}: …}}"
             return "not installed", [_unit(service, severity, text, remedy)]
     elif unit and not unit.runs:
@@ -604,7 +606,7 @@ def _running(service: Service, name: str, unit: Unit | None, visit: Visit | None
     return "running" if well else "failing", findings
 
 
-def _stopped(service: Service, name: str, unit: Unit | None, visit: Visit | None, installing: bool) -> Judgement:
+def _stopped(service: Service, name: str, unit: Unit | None, visit: Visit | None, question: Question) -> Judgement:
     """The state of a service that is to be stopped, and what is to be said of it."""
     title = service.title
     findings = list(visit.findings) if visit else []
@@ -628,13 +630,16 @@ def _unit(service: Service, severity: str, summary: str, remedy: str) -> Finding
 
 
 def _not_configured(service: Service) -> Finding:
+    lacks, option = (
+        ("its address is not known", f"{service.name}_url") if service.links else ("it has no unit", "units")
+    )
     return Finding(
         "service.configuration",
         service.name,
         "unknown",
-        f"{service.title}: not configured, its address is not known",
+        f"{service.title}: not configured, {lacks}",
         {},
-        f"Give {service.name}_url, or leave {service.name} out of services",
+        f"ansible-playbook site.yml installs it; give {option}, or leave {service.name} out of services",
     )
 
 

@@ -19,7 +19,8 @@ description:
     which targets are down, of the exporter when the last message of the bus came, of the dashboard and Grafana whether
     there is a page and a database, and of each that speaks TLS when its certificate ends.
   - A service that is well gives one finding. Where something fails, the first link that failed is the finding.
-  - A service without an address is C(unknown), never C(ok).
+  - A service without an address is C(unknown), never C(ok), and so is the aggregator, which has no port, as long as it
+    has no unit and O(units) names none.
   - The longest of the time-outs is the time for all of them together.
 options:
   services:

@@ -350,6 +350,14 @@ def test_a_unit_that_is_not_installed_is_critical_and_in_check_mode_unknown(syst
     assert "not installed yet" in finding.summary
 
 
+def test_a_service_of_a_unit_alone_is_not_configured_until_there_is_or_is_named_one(systemctl: Systemctl) -> None:
+    systemctl.missing("njord-metric-aggregator")
+    finding = only(ask("aggregator", None))
+    assert told(finding) == ("service.configuration", "aggregator", "unknown")
+    named = {"aggregator": "njord-metric-aggregator"}
+    assert told(only(ask("aggregator", None, units=named))) == ("service.unit", "aggregator", "critical")
+
+
 def test_what_answers_without_its_unit_is_run_by_something_else(systemctl: Systemctl) -> None:
     systemctl.missing("prometheus")
     finding = of("prometheus", PROMETHEUS)
