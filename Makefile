@@ -12,7 +12,7 @@ PYTEST := python -m pytest -o faulthandler_timeout=300
 .PHONY: venv link packages engine \
 	lint lint-python lint-types lint-ansible lint-changelog sanity \
 	test unit pythons service browser molecule \
-	demo demo-clean bench torture laboratory docs
+	demo demo-clean trouble bench docs
 
 venv: .venv/complete link
 .venv/complete: tests/requirements.txt tests/testbench/venv.sh files/exporter/pyproject.toml
@@ -74,15 +74,12 @@ demo-clean: venv
 	python -m tests.demo down
 	python -m tests.testbench.engine stop
 
+# FAULT is one of exporter, disk, labels, alert; none takes all of it back.
+trouble: venv
+	python -m tests.demo trouble $(or $(FAULT),none)
+
 bench: packages
 	python -m tests.bench
-
-torture: packages
-	tests/testbench/debian.sh strace
-	python -m tests.torture
-
-laboratory: venv
-	python -m tests.laboratory
 
 docs: venv
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .

@@ -105,6 +105,13 @@ class ActionModule(ActionBase):
         _result, arguments = self.validate_argument_spec(ARGUMENTS.options)
         options = plain(arguments)
         draft = self._draft(options, variables)
+        result = self._made(draft, variables)
+        # Whoever reads the job's output sees what the page says first.
+        for line in result["summary"]:
+            self._display.display(line)
+        return result
+
+    def _made(self, draft: _Draft, variables: dict[str, t.Any]) -> dict[str, t.Any]:
         reachable = self._read_history(draft, variables)
         if self._task.check_mode:
             return self._result(draft.report(), page=html.render(draft.report()))

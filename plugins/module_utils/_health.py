@@ -639,7 +639,7 @@ def _not_configured(service: Service) -> Finding:
         "unknown",
         f"{service.title}: not configured, {lacks}",
         {},
-        f"ansible-playbook site.yml installs it; give {option}, or leave {service.name} out of services",
+        f"Where it runs, give {option}; where there is none, leave {service.name} out of services.",
     )
 
 

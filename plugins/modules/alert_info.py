@@ -37,7 +37,7 @@ options:
     default: 5
   not_emitted:
     description:
-      - Names of metrics that this version of Njord does not emit.
+      - Names of metrics that this version of Njord does not emit, or that only begin with the event they count.
       - Alerts that are silent for want of nothing else are for information; all others are a warning.
     type: list
     elements: str

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "demo"
 INVENTORY = ROOT / "molecule" / "demo" / "hosts.yml"
 HOST = "njord-demo"
-METRICS = "/var/log/njord/metrics"
+METRICS = "/opt/njord_quant/var/log/njord/metrics"
 TRADING = "/opt/njord_quant/data/journal"
 DATABASE = "/var/lib/prometheus/metrics2"
 # Laid once; a second run finds it and goes on.
@@ -43,6 +43,12 @@ def must(path: str) -> None:
 
 def on_host(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["docker", "exec", HOST, *words], capture_output=True, text=True, check=check)
+
+
+def put(source: Path, target: str) -> None:
+    """The files of a directory; docker cp would not see the tmpfs that is mounted there."""
+    with subprocess.Popen(["tar", "-C", source, "-c", "."], stdout=subprocess.PIPE) as packed:
+        subprocess.run(["docker", "exec", "-i", HOST, "tar", "-C", target, "-x"], stdin=packed.stdout, check=True)
 
 
 def query(expression: str) -> list[dict[str, t.Any]]:
@@ -78,8 +84,8 @@ def lay_the_past() -> None:
     history.write_journals(BUILD / "metrics", BUILD / "trading", now)
     print(f"{samples} samples")
     on_host("mkdir", "-p", METRICS, TRADING)
-    for source, target in ((BUILD / "metrics", METRICS), (BUILD / "trading", TRADING)):
-        subprocess.run(["docker", "cp", "--quiet", f"{source}/.", f"{HOST}:{target}"], check=True)
+    put(BUILD / "metrics", METRICS)
+    put(BUILD / "trading", TRADING)
     subprocess.run(["docker", "cp", "--quiet", BUILD / "past.txt", f"{HOST}:/opt/past.txt"], check=True)
     on_host("systemctl", "stop", "prometheus")
     on_host("promtool", "tsdb", "create-blocks-from", "openmetrics", "/opt/past.txt", DATABASE)
@@ -111,6 +117,8 @@ def up() -> int:
         say("Live traffic of six strategies, some of it bad on purpose")
         publish()
         wait_for("count(njord_orders_total) > 100", 120)
+        # Each rule once, or the report can say of it only that it was not evaluated yet.
+        wait_for("min(prometheus_rule_group_last_evaluation_timestamp_seconds) > 0", 180)
     say("Weekly maintenance: maintenance-weekly.yml")
     code = playbook("playbooks/maintenance-weekly.yml")
     print(

@@ -331,9 +331,7 @@ class Look:
             found.append(Finding("alert.rule", f"{rule.group}/{rule.name}", "warning", summary, evidence, remedy))
         if expected:
             names = ", ".join(name for name, _ in expected)
-            summary = (
-                f"{len(expected)} alerts are silent since Njord does not emit their metrics in this version: {names}."
-            )
+            summary = f"{len(expected)} alerts are silent, since nothing publishes their metrics and nothing is expected to: {names}."
             evidence = {"without_series": dict(expected)}
             found.append(Finding("alert.rule", "metrics not emitted by this version", "info", summary, evidence))
         if unsure:
