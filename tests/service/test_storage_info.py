@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"answer 42 {now - hour * 3600}" for hour in range(12 * 24, 0, -1)]
     (directory / "past.om").write_text("\n".join(["# TYPE answer gauge", *lines, "# EOF", ""]))
     make = ["tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=24h"]
-    command = [program("promtool", "3"), *make, directory / "past.om", directory / "data"]
+    command: list[str | Path] = [program("promtool", "3"), *make, directory / "past.om", directory / "data"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return directory
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import zipfile
 from email.parser import HeaderParser
+from fnmatch import fnmatch
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -30,7 +31,7 @@ from packaging.version import Version
 
 # What the C library of the oldest supported system takes (Debian 12: glibc 2.36).
 PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
-IGNORED = {"__pycache__", "build"}
+IGNORED = ("__pycache__", "build", "*.egg-info", ".*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +71,17 @@ class Target:
 
 
 def sources(source: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in source.rglob("*")
-        if path.is_file() and not any(part in IGNORED or part.endswith(".egg-info") for part in path.parts)
-    )
+    """Relative paths of what is built, without what tools leave beside it."""
+    found = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
+    return sorted(path for path in found if not any(fnmatch(part, glob) for part in path.parts for glob in IGNORED))
 
 
 def digest(source: Path, target: Target) -> str:
     """Of all that decides what the wheelhouse holds; this program is a part of it."""
     found = hashlib.sha256(f"{target.python} {target.machine}".encode())
-    for path in (Path(__file__), *sources(source)):
-        content = path.read_bytes()
-        found.update(f"\n{path.name} {len(content)}\n".encode() + content)
+    for path in (Path(__file__).resolve(), *sources(source)):
+        content = (source / path).read_bytes()
+        found.update(f"\n{path.name if path.is_absolute() else path} {len(content)}\n".encode() + content)
     return found.hexdigest()[:16]
 
 
@@ -138,7 +137,7 @@ def build(source: Path, path: Path, target: Target) -> None:
         new.mkdir()
         # A build writes beside the sources, which may lie in a directory that is read only.
         copy = Path(temporary) / "source"
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*IGNORED, "*.egg-info"))
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*IGNORED))
         pip("wheel", "--no-deps", "--wheel-dir", new, copy)
         collect(new, target)
         lines = [
