@@ -630,16 +630,16 @@ def _unit(service: Service, severity: str, summary: str, remedy: str) -> Finding
 
 
 def _not_configured(service: Service) -> Finding:
-    lacks, option = (
-        ("its address is not known", f"{service.name}_url") if service.links else ("it has no unit", "units")
-    )
+    lacks = "its address is not known" if service.links else "it has no unit"
     return Finding(
         "service.configuration",
         service.name,
         "unknown",
         f"{service.title}: not configured, {lacks}",
         {},
-        f"Where it runs, give {option}; where there is none, leave {service.name} out of services.",
+        # The same for all, so that a report shows one step.
+        "Where it runs, give its address (telemetry_dashboard_url, telemetry_alertmanager_url, telemetry_grafana_url) "
+        "or its unit (telemetry_units). Where there is none, list the others in telemetry_services.",
     )
 
 

@@ -150,7 +150,8 @@ FAULTS: dict[str, t.Callable[[], object]] = {
 
 
 def end_all_trouble() -> None:
-    on_host("systemctl", "start", "njord-prometheus-exporter")
+    # The exporter keeps a label set for as long as it runs.
+    on_host("systemctl", "restart", "njord-prometheus-exporter")
     on_host("rm", "-f", f"{METRICS}/ballast.bin")
     publish()
 

@@ -22,6 +22,7 @@ VENUES = ("binance", "kraken")
 SYMBOLS = ("ATOMUSDT", "BTCUSDT", "ETHUSDT")
 SERVICES = ("broker", "risk_engine", "strategy_runner")
 SCRAPED = {"job": "njord_quant", "instance": "127.0.0.1:9091"}
+WATCHED = {"job": "prometheus", "instance": "127.0.0.1:9090"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,7 @@ WALKS: tuple[Walk, ...] = (
     *(Walk("njord_orders_placed_total", "counter", {"venue": v}, 0, 12, 0, 0) for v in VENUES),
     *(Walk("njord_memory_usage_mb", "gauge", {"service": s}, 260, 3, 180, 480) for s in SERVICES),
     Walk("njord_event_loop_lag_seconds", "gauge", {}, 0.01, 0.004, 0.001, 0.09),
+    Walk("prometheus_tsdb_head_series", "gauge", WATCHED, 1450, 3, 1400, 1600),
     Walk("njord_portfolio_equity_usd", "gauge", {"portfolio_id": "main"}, 250_000, 200, 200_000, 300_000),
 )
 
@@ -103,16 +105,16 @@ def write_open_metrics(path: Path, now: float, days: int = 14) -> int:
                 for step, value in enumerate(walk.values(steps, seed)):
                     file.write(f"{metric}{labels} {value:.6g} {start + step * STEP}\n")
                 samples += steps
-        file.write("# TYPE ALERTS gauge\n")
-        for episode in EPISODES:
-            labels = _label_text(
-                {**SCRAPED, **episode.labels, "alertname": episode.alert, "severity": episode.severity}
-                | {"alertstate": "firing"}
-            )
-            begin = int(now - episode.ago * 3600) // 15 * 15
-            for at in range(begin, begin + int(episode.minutes * 60), 15):
-                file.write(f"ALERTS{labels} 1 {at}\n")
-                samples += 1
+        for metric in ("ALERTS", "ALERTS_FOR_STATE"):
+            file.write(f"# TYPE {metric} gauge\n")
+            for episode in EPISODES:
+                series = {**SCRAPED, **episode.labels, "alertname": episode.alert, "severity": episode.severity}
+                text = _label_text({**series, "alertstate": "firing"} if metric == "ALERTS" else series)
+                begin = int(now - episode.ago * 3600) // 15 * 15
+                value = 1 if metric == "ALERTS" else begin
+                for at in range(begin, begin + int(episode.minutes * 60), 15):
+                    file.write(f"{metric}{text} {value} {at}\n")
+                    samples += 1
         file.write("# EOF\n")
     return samples
 
@@ -120,12 +122,13 @@ def write_open_metrics(path: Path, now: float, days: int = 14) -> int:
 def _lines(day: datetime.date, until: float, seed: random.Random) -> t.Iterator[str]:
     """A day of the aggregator: a line per series and minute."""
     begin = int(datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.timezone.utc).timestamp())
-    values = [walk.values(1440, seed) for walk in WALKS]
+    walks = [walk for walk in WALKS if walk.labels is not WATCHED]
+    values = [walk.values(1440, seed) for walk in walks]
     for minute in range(1440):
         at = begin + minute * 60
         if at + 60 > until:
             return
-        for walk, value in zip(WALKS, values):
+        for walk, value in zip(walks, values):
             yield json.dumps(
                 {
                     "timestamp_ns": at * 1_000_000_000,

@@ -263,7 +263,7 @@ def test_files_that_a_real_prometheus_refuses_give_way_to_the_old_ones(
         playbook.template("rules/new.yml", "groups: []\n")
         ran = playbook(**options)
         assert ran.code != 0
-        assert "HTTP 500: failed to reload config: couldn't load configuration" in ran.result["msg"]
+        assert "found multiple scrape configs" in ran.result["msg"]
         assert "The old files are back, and are accepted" in ran.result["msg"]
         assert [finding["severity"] for finding in ran.result["findings"]] == ["critical"]
         assert not ran.result["reloaded"]

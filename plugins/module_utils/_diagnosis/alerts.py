@@ -331,7 +331,9 @@ class Look:
             found.append(Finding("alert.rule", f"{rule.group}/{rule.name}", "warning", summary, evidence, remedy))
         if expected:
             names = ", ".join(name for name, _ in expected)
-            summary = f"{len(expected)} alerts are silent, since nothing publishes their metrics and nothing is expected to: {names}."
+            summary = (
+                f"{len(expected)} alerts are silent, as nothing publishes their metrics nor is expected to: {names}."
+            )
             evidence = {"without_series": dict(expected)}
             found.append(Finding("alert.rule", "metrics not emitted by this version", "info", summary, evidence))
         if unsure:

@@ -80,7 +80,14 @@ def test_a_duration_is_written_in_two_units_at_most(seconds: float, text: str) -
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (1023, "1 KiB"), (1536, "1.5 KiB"), (10 * 1024**3, "10 GiB"), (-2048, "-2 KiB"), (1024**7, "1024 EiB")],
+    [
+        (0, "0 B"),
+        (1023, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (10 * 1024**3, "10 GiB"),
+        (-2048, "-2 KiB"),
+        (1024**7, "1024 EiB"),
+    ],
 )
 def test_a_size_is_written_in_the_unit_that_fits(count: int, text: str) -> None:
     assert human_size(count) == text
