@@ -44,9 +44,8 @@ def environment(version: tuple[int, int], interpreter: Path) -> Path:
     complete = directory / "complete"
     if not complete.exists():
         shutil.rmtree(directory, ignore_errors=True)
-        run([str(interpreter), "-m", "venv", "--without-pip", str(directory)])
-        # pip of our own environment is newer than the one these bring.
-        run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *PACKAGES])
+        run([str(interpreter), "-m", "venv", str(directory)])
+        run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES])
         complete.touch()
     return python
 
