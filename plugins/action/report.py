@@ -112,11 +112,11 @@ class ActionModule(ActionBase):
         return result
 
     def _made(self, draft: _Draft, variables: dict[str, t.Any]) -> dict[str, t.Any]:
-        reachable = self._read_history(draft, variables)
+        kept = bool(draft.options["directory"]) and self._read_history(draft, variables)
         if self._task.check_mode:
             return self._result(draft.report(), page=html.render(draft.report()))
         moment = f"{draft.finished:%Y%m%dT%H%M%SZ}"
-        stored = self._store(draft, variables, moment) if reachable else ""
+        stored = self._store(draft, variables, moment) if kept else ""
         copied = self._copy(draft, moment)
         return self._ended(draft.report(), stored, copied)
 
@@ -125,6 +125,11 @@ class ActionModule(ActionBase):
         if not PROCEDURE.match(options["procedure"]):
             raise AnsibleActionFail(
                 f"procedure: {options['procedure']!r} is no importable name; maintenance_weekly would be one"
+            )
+        if options["directory"] and not options["directory"].startswith(("/", "~")):
+            raise AnsibleActionFail(
+                f"directory: {options['directory']!r} is relative; an absolute path would do, or an empty one, "
+                "which keeps the report on the controller only"
             )
         if options["keep"] < 1:
             raise AnsibleActionFail(f"keep: {options['keep']} reports cannot be kept; 1 or more would do")

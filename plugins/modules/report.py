@@ -62,7 +62,9 @@ options:
     description: When the procedure began, RFC 3339. Without it the report does not know how long it took.
     type: str
   directory:
-    description: Where the reports are kept on the host. Made where missing.
+    description:
+      - Where the reports are kept on the host. Made where missing.
+      - Empty keeps this one on the controller only, as when everything of ours goes from the host.
     type: path
     default: /var/lib/njord-telemetry/reports
   textfile_directory:

@@ -64,6 +64,23 @@ class Host:
             int(changed[1]),
         )
 
+    def playbook(self, path: str, *options: str, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+        """Runs one of the repository's playbooks; its report is copied to ``reports`` below the directory."""
+        told = {"telemetry_report_copy_to": str(self.directory / "reports"), **variables}
+        return ansible(self.directory, ROOT / path, self.name, {}, told, *options)
+
+    def install(self) -> None:
+        """The trading system's bus and journals, and everything that site.yml brings."""
+        for path in ("molecule/shared/prepare.yml", "playbooks/site.yml"):
+            done = self.playbook(path)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def report(self, procedure: str) -> dict[str, t.Any]:
+        """The newest report of a procedure."""
+        newest = max((self.directory / "reports").glob(f"*_{procedure}.json"))
+        document: dict[str, t.Any] = json.loads(newest.read_text())
+        return document
+
     def run(self, *command: str) -> str:
         done = subprocess.run(["docker", "exec", self.name, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -92,7 +109,7 @@ def ansible(
         playbook = path
     connection = {"ansible_connection": "community.docker.docker", "ansible_user": "root"}
     inventory = directory / "hosts.yml"
-    inventory.write_text(yaml.safe_dump({"all": {"hosts": {host: connection}}}))
+    inventory.write_text(yaml.safe_dump({"telemetry": {"hosts": {host: connection}}}))
     return subprocess.run(
         [SCRIPTS / "ansible-playbook", "-i", inventory, "-e", json.dumps(variables), *options, playbook],
         cwd=ROOT,
@@ -111,10 +128,10 @@ def ansible(
 
 
 @contextlib.contextmanager
-def make_host(directory: Path, name: str, suite: str) -> t.Iterator[Host]:
+def make_host(directory: Path, name: str, suite: str, tmpfs: t.Sequence[str] = ()) -> t.Iterator[Host]:
     engine.start()
     shared = ROOT / "molecule" / "shared"
-    variables = {"platforms": [{"name": name, "suite": suite}]}
+    variables = {"platforms": [{"name": name, "suite": suite, "tmpfs": list(tmpfs)}]}
     # What an interrupted run left goes first.
     for playbook in ("destroy.yml", "create.yml"):
         done = ansible(directory, shared / playbook, name, {}, variables)

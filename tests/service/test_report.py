@@ -114,7 +114,7 @@ class Bench:
         (self.root / f"{name}.inventory.yml").write_text(yaml.safe_dump(inventory))
         (self.root / f"{name}.yml").write_text(yaml.safe_dump([play]))
         command = [
-            Path(sys.executable).with_name("ansible-playbook"),
+            f"{Path(sys.executable).parent}/ansible-playbook",
             "-i",
             f"../{name}.inventory.yml",
             f"../{name}.yml",
@@ -188,7 +188,7 @@ def test_the_metrics_are_there_for_the_collector(bench: Bench) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     text = path.read_text()
     assert 'njord_maintenance_outcome{procedure="maintenance_weekly",verdict="warning"} 1.0' in text
-    promtool = [program("promtool"), "check", "metrics"]
+    promtool = [str(program("promtool")), "check", "metrics"]
     checked = subprocess.run(promtool, input=text, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
     assert [entry.name for entry in bench.textfiles.iterdir()] == [path.name]
@@ -283,6 +283,15 @@ def test_a_report_that_can_be_kept_nowhere_fails_with_all_it_knows(bench: Bench)
     assert "A fifth of / is free." in run.result["page"]
 
 
+def test_without_a_directory_the_host_keeps_nothing_and_the_controller_has_the_report(bench: Bench) -> None:
+    run = bench.run(directory="")
+    assert run.code == 0, run.output
+    assert "report.store" not in run.checks
+    assert Path(run.result["report"]).is_file()
+    assert not bench.store.exists()
+    assert list(bench.textfiles.iterdir()) == []
+
+
 def test_without_a_collector_the_report_says_that_there_are_no_metrics(bench: Bench) -> None:
     run = bench.run(textfile_directory=str(bench.root / "none"))
     assert run.code == 0, run.output
@@ -319,6 +328,7 @@ def test_an_accepted_finding_does_not_fail_the_job(bench: Bench) -> None:
     ("options", "said"),
     [
         ({"procedure": "../x"}, "procedure: '../x' is no importable name"),
+        ({"directory": "reports"}, "directory: 'reports' is relative"),
         ({"keep": 0}, "keep: 0 reports cannot be kept"),
         ({"started": "noon"}, "started: 'noon' is no RFC 3339 time"),
         ({"fail_on": "bad"}, "value of fail_on must be one of"),
