@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``python -m tests.bench``: what is measured, printed and written to ``build/bench.json``.
+
+Each row is a ``value`` beside what it is held against (``versus``), and their ``ratio`` (value by versus), from
+``runs`` taken in turn on the same machine: these machines are noisy, ratios are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+from njord_telemetry.catalogue import Catalogue
+from njord_telemetry.intake import Intake
+from njord_telemetry.store import Store
+
+from tests.bench.hosts import Host, make_host
+from tests.testbench.packages import ROOT
+
+# What the same checks are as a shell script: the runbook's weekly steps, one after the other.
+BY_HAND = """
+set -e
+df -h /opt/njord_quant/var/log/njord
+du -sh /opt/njord_quant/var/log/njord /opt/njord_quant/data/journal
+find /opt/njord_quant/var/log/njord -type f -exec du -h {} + | sort -rh | head -10
+curl -sf http://127.0.0.1:9091/metrics | head -20
+curl -sf http://127.0.0.1:9100/metrics | head -20
+curl -sf http://127.0.0.1:9090/-/ready
+curl -sf http://127.0.0.1:9090/api/v1/status/tsdb | jq .
+curl -sf http://127.0.0.1:9090/api/v1/targets | jq '.data.activeTargets[] | {health, lastError}'
+curl -sf http://127.0.0.1:9090/api/v1/alerts | jq '.data.alerts[] | select(.state=="firing")'
+curl -sf http://127.0.0.1:9090/api/v1/rules | jq '.data.groups[].rules[] | {name, health}'
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of ``bench.json``. :param versus: the figure beside it. :param held_against: what that figure is."""
+
+    name: str
+    value: float
+    unit: str
+    versus: float
+    held_against: str
+    runs: int
+
+    @property
+    def ratio(self) -> float:
+        return self.value / self.versus
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name:<58} {self.value:>9.4g} {self.unit:<11} {self.held_against}: {self.versus:.4g}"
+            f" (ratio {self.ratio:.3g}, {self.runs} run{'s' if self.runs > 1 else ''})"
+        )
+
+
+def costs(host: Host) -> t.Iterator[Row]:
+    """What the role prometheus costs, beside the bounds that it keeps and the best known role's figures."""
+    host.run("apt-get", "update", "-qq")
+    first, idle = host.play("prometheus"), host.play("prometheus")
+    assert first.ok, first.output
+    assert idle.ok, idle.output
+    known = "the best known role"
+    yield Row("prometheus, first installation: task banners", first.banners, "banners", 20, "bound", 1)
+    yield Row("prometheus, first installation: executions", len(first.executions), "executions", 12, "bound", 1)
+    yield Row("prometheus, nothing to do: executions", len(idle.executions), "executions", 8, "bound", 1)
+    yield Row("prometheus, first installation: task banners, by others", first.banners, "banners", 55, known, 1)
+    yield Row(
+        "prometheus, first installation: executions, by others", len(first.executions), "executions", 29, known, 1
+    )
+
+
+def weekly(host: Host, runs: int = 5) -> t.Iterator[Row]:
+    """The weekly playbook beside the same questions as a shell script on the host."""
+    host.install()
+    host.run("apt-get", "install", "-qq", "--yes", "--no-install-recommends", "curl", "jq")
+    playbook, script = [], []
+    for _run in range(runs):
+        begin = time.monotonic()
+        done = host.playbook("playbooks/maintenance_weekly.yml", telemetry_fail_on="never")
+        playbook.append(time.monotonic() - begin)
+        assert done.returncode == 0, done.stdout
+        begin = time.monotonic()
+        host.run("sh", "-c", BY_HAND)
+        script.append(time.monotonic() - begin)
+    yield Row(
+        "weekly maintenance: wall time",
+        statistics.median(playbook),
+        "s",
+        statistics.median(script),
+        "curl, jq and du in a shell",
+        runs,
+    )
+
+
+def intake(messages: int = 200_000, runs: int = 5) -> Row:
+    """The exporter's work for a message beside the least it could be: reading its JSON."""
+    payloads = [
+        json.dumps(
+            {
+                "name": f"njord_bench_{number % 40}_total",
+                "value": 1.0,
+                "timestamp_ns": number,
+                "labels": {"strategy_id": f"s{number % 6}", "symbol": f"x{number % 25}"},
+                "metric_type": "counter",
+            }
+        ).encode()
+        for number in range(messages)
+    ]
+    taken, read = [], []
+    for _run in range(runs):
+        exporter = Intake(Store(Catalogue.load(), 1000))
+        begin = time.process_time()
+        for payload in payloads:
+            exporter.take(payload)
+        taken.append(messages / (time.process_time() - begin))
+        begin = time.process_time()
+        for payload in payloads:
+            json.loads(payload)
+        read.append(messages / (time.process_time() - begin))
+        assert exporter.results["accepted"] == messages
+    return Row(
+        "exporter: messages a CPU second",
+        statistics.median(taken),
+        "messages/s",
+        statistics.median(read),
+        "json.loads alone",
+        runs,
+    )
+
+
+def main() -> None:
+    rows = [intake()]
+    print(rows[0], flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        for measure, name in ((costs, "njord-bench-role"), (weekly, "njord-bench-site")):
+            with make_host(Path(directory), name, "trixie") as host:
+                for row in measure(host):
+                    print(row, flush=True)
+                    rows.append(row)
+    target = ROOT / "build" / "bench.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps([{**dataclasses.asdict(row), "ratio": row.ratio} for row in rows], indent=2) + "\n")
+    print(f"Written to {target.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
