@@ -149,7 +149,7 @@ CERTIFICATE = {
     "evidence": {"not_after": "2026-10-15T00:00:00Z"},
     "remedy": "Renew it.",
 }
-NOTE = {
+NOTE: dict[str, t.Any] = {
     "check": "rules.unused",
     "subject": "njord.rules",
     "severity": "info",

@@ -87,15 +87,15 @@ def client(url: str, timeout: float = 10.0) -> Prometheus:
     return Prometheus(Server(url, timeout=timeout))
 
 
-def wait_for(what: t.Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.02)
-
-
 def count(prometheus: Prometheus, expression: str) -> float:
     return sum(sample.value for sample in prometheus.query(expression))
+
+
+def wait_for(prometheus: Prometheus, expression: str) -> None:
+    deadline = time.monotonic() + 60
+    while count(prometheus, expression) <= 0:
+        assert time.monotonic() < deadline, f"{expression} did not come"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module", params=["2", "3"])
@@ -109,10 +109,10 @@ def scraped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         config = configuration(page.port, port).replace("scrape_interval: 1s", "scrape_interval: 50ms")
         server = stack.enter_context(servers.prometheus(directory, request.param, config, port=port))
         prometheus = client(server.url)
-        wait_for(lambda: count(prometheus, "njord_session_up") > 0)
+        wait_for(prometheus, "njord_session_up")
         for session in range(1700000000, 1700000105):
             page.text = exploding(session)
-            wait_for(lambda session=session: count(prometheus, f'njord_session_up{{session="{session}"}}') > 0)
+            wait_for(prometheus, f'njord_session_up{{session="{session}"}}')
         look = cardinality.Look(prometheus, LIMITS, window=60)
         yield request.param, server, page, look, {(f.check, f.subject): f for f in look.findings()}
 
@@ -189,7 +189,7 @@ def test_the_advice_passes_promtool_and_ends_it_without_duplicates(scraped: t.An
     assert checked.returncode == 0, checked.stdout + checked.stderr
     with servers.prometheus(tmp_path, version, configuration(page.port, port, both), port=port) as mended:
         prometheus = client(mended.url)
-        wait_for(lambda: count(prometheus, "njord_session_up") > 0)
+        wait_for(prometheus, "njord_session_up")
         page.text = exploding(1700000999)
         time.sleep(2)
         assert [sample.labels["order_id"] for sample in prometheus.query("njord_orders_total")] == ["none"]
@@ -207,7 +207,7 @@ def test_a_quiet_server_is_ok_and_says_what_it_cannot_know(tmp_path: Path) -> No
         config = configuration(page.port, servers.free_port())
         with servers.prometheus(tmp_path, config=config) as server:
             prometheus = client(server.url)
-            wait_for(lambda: count(prometheus, "njord_exporter_build_info") > 0)
+            wait_for(prometheus, "njord_exporter_build_info")
             findings = {f.check: f for f in cardinality.Look(prometheus, LIMITS, 60).findings()}
     assert {check: finding.severity for check, finding in findings.items()} == {
         "cardinality.head": "ok",

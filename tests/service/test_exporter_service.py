@@ -297,7 +297,7 @@ def test_a_wrong_password_is_the_reason_why_it_is_not_ready(
 
 
 def test_when_redis_ends_its_connection_it_subscribes_again(exporter: Exporter, publisher: Publisher) -> None:
-    assert publisher.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+    assert publisher.client.client_kill_filter(_type="pubsub") == 1
     waited_for(lambda: exporter.value("njord_exporter_bus_reconnects_total") == 1, "the reconnect")
     waited_for(exporter.is_ready, "readiness")
     publisher.send(message("x", 4))

@@ -62,7 +62,7 @@ class Playbook:
             "tasks": [{"njord.telemetry.file_tree": options}],
         }
         (self.directory / "play.yml").write_text(json.dumps([play]))
-        command = [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local", "play.yml"]
+        command = [f"{Path(sys.executable).parent}/ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml"]
         done = subprocess.run(
             [*command, *(arguments or ["-v"])],
             cwd=self.directory,
@@ -252,7 +252,7 @@ def test_files_that_a_real_prometheus_refuses_give_way_to_the_old_ones(
     directory = tmp_path / "prometheus"
     directory.mkdir()
     with prometheus(directory, version, config=GOOD.replace("NAME", "theirs")) as server:
-        options = {"path": str(directory), "reload_url": f"{server.url}/-/reload"}
+        options: dict[str, t.Any] = {"path": str(directory), "reload_url": f"{server.url}/-/reload"}
         playbook.template("prometheus.yml", GOOD.replace("NAME", "ours"))
         ran = playbook(**options)
         assert ran.actions == [("adopt", "prometheus.yml"), ("reload", "reload")]

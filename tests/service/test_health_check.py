@@ -34,7 +34,7 @@ def exporter(directory: Path, redis_url: str) -> t.Iterator[str]:
     """The address of a running exporter."""
     (directory / "base.yaml").write_text(json.dumps({"redis": {"url": redis_url}}))
     port = servers.free_port()
-    command = [Path(sys.executable).with_name("njord-exporter"), "--config-root", directory, "--port", str(port)]
+    command = [f"{Path(sys.executable).parent}/njord-exporter", "--config-root", str(directory), "--port", str(port)]
     with (directory / "exporter.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -55,7 +55,8 @@ def ask(**arguments: t.Any) -> dict[str, t.Any]:
 
 def only(answer: dict[str, t.Any]) -> dict[str, t.Any]:
     assert len(answer["findings"]) == 1, answer["findings"]
-    return answer["findings"][0]
+    finding: dict[str, t.Any] = answer["findings"][0]
+    return finding
 
 
 def told(finding: dict[str, t.Any]) -> tuple[str, str, str]:
@@ -130,7 +131,7 @@ def test_a_prometheus_that_replays_its_log_is_not_ready(tmp_path: Path) -> None:
     segment.unlink()
     os.mkfifo(segment)
     flags = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
-    command = [program("prometheus"), *flags, f"--web.listen-address=127.0.0.1:{port}"]
+    command = [str(program("prometheus")), *flags, f"--web.listen-address=127.0.0.1:{port}"]
     with servers.Server("replaying", command, tmp_path, port, ready="/-/healthy") as replaying:
         finding = only(ask(services=["prometheus"], prometheus_url=replaying.url))
         # Opened and closed: the end of the segment.
@@ -254,7 +255,7 @@ def test_ansible_runs_it_in_check_mode_and_documents_it(tmp_path: Path) -> None:
     programs = Path(sys.executable).parent
     with servers.node_exporter(tmp_path) as node:
         arguments = json.dumps({"services": ["node_exporter"], "node_exporter_url": node.url})
-        command = [programs / "ansible", "localhost", "--check", "-m", "njord.telemetry.health_check", "-a", arguments]
+        command = [f"{programs}/ansible", "localhost", "--check", "-m", "njord.telemetry.health_check", "-a", arguments]
         said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert said.returncode == 0, said.stdout + said.stderr
     assert "node_exporter 1." in said.stdout

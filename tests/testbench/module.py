@@ -39,7 +39,8 @@ def run(name: str, arguments: t.Mapping[str, t.Any], user: int = 0) -> dict[str,
         check=False,
     )
     assert child.stdout, child.stderr
-    return json.loads(child.stdout)
+    answer: dict[str, t.Any] = json.loads(child.stdout)
+    return answer
 
 
 def findings(answer: t.Mapping[str, t.Any], check: str) -> list[dict[str, t.Any]]:

@@ -24,7 +24,7 @@ def runner(**answers: tuple[int, str]) -> clock.Run:
     return lambda command: answers.get(command[0])
 
 
-def synchronised(contained: bool = False, **answers: tuple[int, str]) -> t.Any:
+def synchronised(contained: bool = False, /, **answers: tuple[int, str]) -> t.Any:
     return clock.time_service_finding(clock.ask_time_service(runner(**answers)), contained, LIMITS)
 
 

@@ -22,8 +22,11 @@ LIMITS = Limits(Room(percent=15), Room(percent=5), 30, 7)
 NOW = 1_760_000_000.0
 
 
-def free(free_bytes: int, **changes: int) -> str:
-    disk = dataclasses.replace(DISK, free_bytes=free_bytes, used_bytes=100 * GB - free_bytes, **changes)
+def free(free_bytes: int, inodes: int = DISK.inodes, inodes_free: int = DISK.inodes_free) -> str:
+    used_bytes = 100 * GB - free_bytes
+    disk = dataclasses.replace(
+        DISK, free_bytes=free_bytes, used_bytes=used_bytes, inodes=inodes, inodes_free=inodes_free
+    )
     return free_finding(disk, LIMITS, "more room").severity
 
 
