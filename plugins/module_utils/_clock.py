@@ -126,12 +126,13 @@ def offset_finding(check: str, subject: str, whose: str, offset: Offset, limits:
     else:
         ends = dict.fromkeys((human_duration(offset.certain), human_duration(offset.most)))
         summary = f"The host's clock is {' to '.join(ends)} {where} {whose}."
-    figures = {
+    # No figures for a trend: they differ at each look, by chance.
+    evidence = {
         "clock_offset_low_seconds": round(offset.low, 6),
         "clock_offset_high_seconds": round(offset.high, 6),
     }
     remedy = "See which of the two is wrong (chronyc tracking, timedatectl), and let a time service keep both."
-    return Finding(check, subject, severity, summary, {"figures": figures}, remedy if severity != "ok" else "")
+    return Finding(check, subject, severity, summary, evidence, remedy if severity != "ok" else "")
 
 
 def prometheus_findings(prometheus: Prometheus, limits: Limits) -> list[Finding]:
@@ -166,10 +167,11 @@ def samples_finding(subject: str, shown: float, scraped: float | None, newest: f
     """
     check = "clock.samples"
     ahead = newest - shown if newest is not None else 0.0
-    figures = {"newest_sample_ahead_seconds": round(ahead, 3)} if newest is not None and newest > 0 else {}
+    evidence: dict[str, t.Any] = {"query": "max(timestamp(up))"}
+    if newest is not None and newest > 0:
+        evidence["newest_sample_ahead_seconds"] = round(ahead, 3)
     if scraped is not None:
-        figures["newest_scrape_age_seconds"] = round(shown - scraped, 3)
-    evidence = {"figures": figures, "query": "max(timestamp(up))"}
+        evidence["newest_scrape_age_seconds"] = round(shown - scraped, 3)
     if limits.severity(ahead) != "ok":
         return Finding(
             check,

@@ -173,10 +173,9 @@ def forecast_finding(
         )
         again = "Ask again when two complete days are there" if days < 2 else "See whether the services that write run"
         return Finding("disk.forecast", disk.mount_point, "unknown", summary, evidence, f"{again}.")
-    evidence["figures"] = {
-        "disk_growth_bytes_per_day": round(bytes_per_day),
-        "disk_until_full_days": round(until_full, 1),
-    }
+    evidence["figures"] = {"disk_growth_bytes_per_day": round(bytes_per_day)}
+    if until_full < HORIZON_DAYS:
+        evidence["figures"]["disk_until_full_days"] = round(until_full, 1)
     severity = "ok"
     if until_full < limits.days_warning:
         severity = "warning"
