@@ -133,7 +133,7 @@ class Server:
         if parts.username or parts.password:
             raise ValueError("the address of a server holds a user name or a password; use the options for them")
         try:
-            _ = parts.port
+            _port = parts.port
         except ValueError as error:
             raise ValueError(f"{self.url!r} has no port of a server: {error}") from error
         if not (self.token.isascii() and self.token.isprintable()):

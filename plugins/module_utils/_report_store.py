@@ -142,7 +142,7 @@ class Store:
             return []
 
     def _free(self, stem: str) -> str:
-        taken = {stem for stem, _ in self._reports()}
+        taken = {stem for stem, _path in self._reports()}
         number = 2
         free = stem
         while free in taken:
@@ -152,7 +152,7 @@ class Store:
 
     def _remove_oldest(self, keep: int) -> None:
         reports = self._reports()
-        kept = set(sorted({stem for stem, _ in reports})[-keep:])
+        kept = set(sorted({stem for stem, _path in reports})[-keep:])
         # Under the lock nobody is writing: a temporary file is what a killed run left.
         for path in [path for stem, path in reports if stem not in kept] + list(self.directory.glob(f"{_TEMPORARY}*")):
             path.unlink()

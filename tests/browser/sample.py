@@ -165,10 +165,10 @@ PLAN = [
     }
     for day in range(1, 9)
 ]
-ACCEPTED = [
+ACCEPTED = (
     {"check": "certificate.*", "subject": "*", "reason": "Renewed with the move on 12 October.", "until": "2026-10-13"},
     {"check": "clock.offset", "host": "njord-9", "reason": "The host is gone.", "until": "2026-12-31"},
-]
+)
 
 
 def earlier(count: int = 11) -> tuple[history.Run, ...]:

@@ -39,7 +39,7 @@ class Walk:
 
     def values(self, steps: int, seed: random.Random) -> t.Iterator[float]:
         value = self.start
-        for _ in range(steps):
+        for _step in range(steps):
             if self.kind == "counter":
                 value += seed.uniform(0, self.swing)
             else:
@@ -123,20 +123,17 @@ def _lines(day: datetime.date, until: float, seed: random.Random) -> t.Iterator[
     """A day of the aggregator: a line per series and minute."""
     begin = int(datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.timezone.utc).timestamp())
     walks = [walk for walk in WALKS if walk.labels is not WATCHED]
-    values = [walk.values(1440, seed) for walk in walks]
-    for minute in range(1440):
-        at = begin + minute * 60
-        if at + 60 > until:
-            return
+    minutes = min(1440, int((until - begin) // 60))
+    for minute, values in enumerate(zip(*(walk.values(minutes, seed) for walk in walks))):
         for walk, value in zip(walks, values):
             yield json.dumps(
                 {
-                    "timestamp_ns": at * 1_000_000_000,
+                    "timestamp_ns": (begin + minute * 60) * 1_000_000_000,
                     "metric_name": walk.metric,
                     "metric_type": walk.kind,
                     "labels": walk.labels,
                     "interval_seconds": 60,
-                    "value": round(next(value), 6),
+                    "value": round(value, 6),
                 }
             )
 

@@ -95,7 +95,7 @@ def flapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_what_fires_now_is_as_severe_as_its_rule_says_and_brings_its_remedy(flapped: t.Any) -> None:
-    _, looking, findings = flapped
+    _server, looking, findings = flapped
     finding = of(findings, "alert.firing")["ServerUp"]
     assert (finding.severity, finding.remedy) == ("critical", "Be glad.")
     assert "prometheus is up." in finding.summary
@@ -103,12 +103,12 @@ def test_what_fires_now_is_as_severe_as_its_rule_says_and_brings_its_remedy(flap
 
 
 def test_a_pending_alert_says_when_it_would_fire(flapped: t.Any) -> None:
-    *_, findings = flapped
+    *_others, findings = flapped
     assert "It fires in 1 h " in of(findings, "alert.pending")["Patient"].summary
 
 
 def test_every_firing_of_the_past_minute_is_counted(flapped: t.Any) -> None:
-    _, looking, findings = flapped
+    _server, looking, findings = flapped
     (history,) = [history for history in looking.history if history.name == "TooManyOrders"]
     assert len(history.firing) >= 5
     # True for three of six seconds; the first and the last may be cut.
@@ -120,21 +120,21 @@ def test_every_firing_of_the_past_minute_is_counted(flapped: t.Any) -> None:
 
 
 def test_an_alert_that_flaps_is_a_warning_with_the_times_that_would_calm_it(flapped: t.Any) -> None:
-    *_, findings = flapped
+    *_others, findings = flapped
     finding = of(findings, "alert.flapping")["TooManyOrders"]
     assert finding.severity == "warning"
     assert "keep_firing_for" in finding.remedy
 
 
 def test_a_rule_that_cannot_be_evaluated_is_critical_where_its_alert_is(flapped: t.Any) -> None:
-    *_, findings = flapped
+    *_others, findings = flapped
     finding = of(findings, "alert.rule")["trading/Broken"]
     assert finding.severity == "critical"
     assert "matching" in finding.summary
 
 
 def test_a_rule_on_a_metric_that_does_not_exist_cannot_fire(flapped: t.Any) -> None:
-    *_, findings = flapped
+    *_others, findings = flapped
     rules = of(findings, "alert.rule")
     assert set(rules) == {"trading/Broken", "trading/Typo", "metrics not emitted by this version"}
     assert "while njord_tyop_total has no series" in rules["trading/Typo"].summary
@@ -144,12 +144,12 @@ def test_a_rule_on_a_metric_that_does_not_exist_cannot_fire(flapped: t.Any) -> N
 
 
 def test_an_alertmanager_that_takes_everything_is_ok(flapped: t.Any) -> None:
-    server, _, findings = flapped
+    server, _looking, findings = flapped
     assert of(findings, "alert.delivery")[server.url].severity == "ok"
 
 
 def test_the_history_says_that_it_begins_later_than_asked_for(flapped: t.Any) -> None:
-    server, *_ = flapped
+    server, *_others = flapped
     finding = of(look(server.url, window=DAY).findings(), "alert.history")["all alerts"]
     assert finding.severity == "info"
     assert "of the time before, Prometheus has no data, though 1 d were asked for" in finding.summary

@@ -118,7 +118,7 @@ def scraped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_label_with_ids_is_blamed_with_pattern_job_and_examples(scraped: t.Any) -> None:
-    *_, findings = scraped
+    *_others, findings = scraped
     finding = findings["cardinality.metric", "njord_orders_total"]
     assert finding.severity == "critical"
     assert "1201 label sets" in finding.summary
@@ -130,7 +130,7 @@ def test_the_label_with_ids_is_blamed_with_pattern_job_and_examples(scraped: t.A
 
 
 def test_a_histogram_is_one_metric_and_le_is_not_to_blame(scraped: t.Any) -> None:
-    *_, look, findings = scraped
+    *_others, look, findings = scraped
     finding = findings["cardinality.metric", "njord_fill_seconds"]
     assert finding.severity == "warning"
     assert "150 label sets" in finding.summary
@@ -140,19 +140,19 @@ def test_a_histogram_is_one_metric_and_le_is_not_to_blame(scraped: t.Any) -> Non
 
 
 def test_metrics_within_the_limits_are_not_named(scraped: t.Any) -> None:
-    *_, look, findings = scraped
+    *_others, look, findings = scraped
     named = {subject for check, subject in findings if check == "cardinality.metric"}
     assert named == {"njord_orders_total", "njord_fill_seconds", "njord_session_up"}
     assert next(row["name"] for row in look.metric_rows()) == "njord_orders_total"
 
 
 def test_a_limit_on_label_values_is_kept_by_the_server(scraped: t.Any) -> None:
-    _, _, _, look, _ = scraped
+    *_others, look, _findings = scraped
     assert len(look.client.label_values("order_id", "", time.time() - 600, time.time(), 10)) == 10
 
 
 def test_the_head_is_counted_and_drawn_with_the_limit(scraped: t.Any) -> None:
-    _, _, _, look, findings = scraped
+    *_others, look, findings = scraped
     finding = findings["cardinality.head", look.client.server.url]
     assert finding.severity == "ok"
     assert finding.evidence["figures"]["head_series"] == look.head.series > 1201 + 750
@@ -161,21 +161,21 @@ def test_the_head_is_counted_and_drawn_with_the_limit(scraped: t.Any) -> None:
 
 
 def test_growth_is_told_from_what_prometheus_scrapes_of_itself(scraped: t.Any) -> None:
-    _, _, _, look, findings = scraped
+    *_others, look, findings = scraped
     finding = findings["cardinality.growth", look.client.server.url]
     assert finding.severity == "ok"
     assert finding.evidence["chart"]["lines"][0]["points"]
 
 
 def test_folded_label_sets_of_the_exporter_are_a_warning(scraped: t.Any) -> None:
-    *_, findings = scraped
+    *_others, findings = scraped
     finding = findings["cardinality.overflow", "njord-prometheus-exporter"]
     assert finding.severity == "warning"
     assert finding.evidence["folded_messages"] == {"njord_orders_total": 7}
 
 
 def test_the_advice_passes_promtool_and_ends_it_without_duplicates(scraped: t.Any, tmp_path: Path) -> None:
-    version, _, page, _, findings = scraped
+    version, _server, page, _look, findings = scraped
     orders = findings["cardinality.metric", "njord_orders_total"].evidence["relabelling"]
     sessions = findings["cardinality.metric", "njord_session_up"].evidence["relabelling"]
     assert "action: drop" in orders

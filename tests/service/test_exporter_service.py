@@ -202,7 +202,7 @@ def test_a_million_messages_and_two_restarts_of_redis_leave_the_right_counters(
             waited_for(exporter.is_ready, "the new subscription")
         with Publisher(bus.port) as publisher:
             assert publisher.client.pubsub_numsub(TOPIC) == [(TOPIC.encode(), 1)]
-            for _ in range(share):
+            for _publication in range(share):
                 assert publisher.publish(packed, size) == size
                 waited_for(publisher.drained, "Redis to hand on what it has")
                 sent += size
@@ -211,7 +211,7 @@ def test_a_million_messages_and_two_restarts_of_redis_leave_the_right_counters(
 
     sums: dict[str, float] = collections.defaultdict(float)
     values = exporter.values()
-    for (name, _), value in values.items():
+    for (name, _labels), value in values.items():
         sums[name] += value
     assert sums["njord_fills_generated_total"] == rounds * sum(number % 3 + 1 for number in range(2_500))
     assert sums["njord_intents_denied_total"] == rounds * 2_500
@@ -221,7 +221,7 @@ def test_a_million_messages_and_two_restarts_of_redis_leave_the_right_counters(
     assert values["njord_fills_generated_total", seven] == rounds * 2
     assert values["njord_position_size", seven] == 7
     assert sums["njord_exporter_bus_reconnects_total"] == 2
-    assert {value for (name, _), value in values.items() if name == "njord_exporter_series"} == {1_001}
+    assert {value for (name, _labels), value in values.items() if name == "njord_exporter_series"} == {1_001}
     # 30,000 messages a second of one core, the scrapes included.
     assert values["process_cpu_seconds_total", frozenset()] < sent / 30_000
 

@@ -95,8 +95,8 @@ def test_a_range_gives_series_in_order_of_time(prometheus: Prometheus) -> None:
     end = time.time()
     [series] = prometheus.query_range("vector(7)", end - 10, end, 5)
     assert series.labels == {}
-    assert [value for _, value in series.points] == [7.0] * 3
-    assert [at for at, _ in series.points] == pytest.approx([end - 10, end - 5, end], abs=0.01)
+    assert [value for _at, value in series.points] == [7.0] * 3
+    assert [at for at, _value in series.points] == pytest.approx([end - 10, end - 5, end], abs=0.01)
 
 
 def test_a_query_that_cannot_be_read_is_refused_with_the_reason(prometheus: Prometheus) -> None:
@@ -122,9 +122,9 @@ def test_the_head_is_counted_with_as_many_rows_as_asked_for(prometheus: Promethe
     assert head.series > 100
     assert head.min_time <= head.max_time
     assert len(head.series_by_metric) == 25
-    counts = [count for _, count in head.series_by_metric]
+    counts = [count for _metric, count in head.series_by_metric]
     assert counts == sorted(counts, reverse=True)
-    assert {name for name, _ in head.values_by_label} >= {"__name__", "job"}
+    assert {name for name, _values in head.values_by_label} >= {"__name__", "job"}
 
 
 def test_rules_come_with_their_state_and_times(prometheus: Prometheus) -> None:

@@ -135,7 +135,7 @@ class Bench:
         )
 
     def end(self, process: subprocess.Popen[str], name: str = "play") -> Run:
-        output, _ = process.communicate(timeout=120)
+        output, _no_errors = process.communicate(timeout=120)
         path = self.root / f"{name}.json"
         assert path.exists(), output
         return Run(process.returncode, output, json.loads(path.read_text()))
@@ -219,7 +219,7 @@ def test_the_next_report_shows_what_became_of_the_figures(bench: Bench) -> None:
 
 
 def test_only_so_many_are_kept(bench: Bench) -> None:
-    for _ in range(3):
+    for _report in range(3):
         run = bench.run(keep=2)
     for directory in (bench.store, bench.copies):
         kept = sorted(directory.glob("*Z_maintenance_weekly*.html"))

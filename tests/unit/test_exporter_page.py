@@ -174,14 +174,14 @@ def test_a_sum_that_fell_is_left_out_because_it_is_no_counter(exporter: Exporter
         exporter.send(f"{metric_type}_x", -3, metric_type)
     exporter.send("njord_slippage_bps", 4, "histogram")
     samples = exporter.samples()
-    assert {name for name, _ in samples} == {"histogram_x_bucket", "summary_x_count", "njord_slippage_bps_bucket"}
+    assert {name for name, _labels in samples} == {"histogram_x_bucket", "summary_x_count", "njord_slippage_bps_bucket"}
     assert samples["histogram_x_bucket", (("le", "+Inf"),)] == 2
 
 
 @pytest.mark.parametrize(("metric_type", "overflow"), [("counter", 30.0), ("gauge", 4.0), ("summary", 30.0)])
 def test_label_sets_past_the_limit_are_one_series(metric_type: str, overflow: float) -> None:
     exporter = Exporter(label_set_limit=5)
-    for _ in range(3):
+    for _round in range(3):
         for number in range(10):
             exporter.send("x", number % 5, metric_type, n=str(number))
     suffix = {"counter": "_total", "gauge": "", "summary": "_sum"}[metric_type]
@@ -208,8 +208,8 @@ def test_the_page_has_an_end_however_many_metrics_explode(monkeypatch: pytest.Mo
     overflow_lines = len(CATALOGUE.entry("x", "histogram").bucket_labels) + 2 + 1
     samples = exporter.samples()
     assert len(samples) <= 100 + overflow_lines
-    assert sum(value for (name, _), value in samples.items() if name == "x_count") == 200
-    assert sum(value for (name, _), value in samples.items() if name == "y_total") == 200
+    assert sum(value for (name, _labels), value in samples.items() if name == "x_count") == 200
+    assert sum(value for (name, _labels), value in samples.items() if name == "y_total") == 200
 
 
 def test_the_metrics_of_the_catalogue_are_served_when_others_have_used_up_the_names(
@@ -252,7 +252,7 @@ def test_folding_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_refused_name_is_logged_once_on_one_line(exporter: Exporter, caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(3):
+    for _round in range(3):
         assert exporter.send("a b\nERROR forged") == "name"
     (said,) = caplog.messages
     assert "\n" not in said

@@ -111,7 +111,7 @@ def test_a_query_string_changes_nothing(open_to_all: Running) -> None:
 
 
 def test_a_page_that_is_not_there_says_which_are(open_to_all: Running) -> None:
-    status, _, page = open_to_all.get("/metric")
+    status, _headers, page = open_to_all.get("/metric")
     assert status == 404
     assert b"/metrics" in page
 
@@ -166,7 +166,7 @@ def test_idle_clients_are_limited_and_do_not_stop_the_server_for_long(monkeypatc
     monkeypatch.setattr(web, "CONNECTIONS", 3)
     running = Running()
     try:
-        idle = [socket.create_connection(running.address) for _ in range(3)]
+        idle = [socket.create_connection(running.address) for _client in range(3)]
         with socket.create_connection(running.address) as refused:
             assert _closed_after(refused) < 0.9
         for client in idle:
@@ -179,5 +179,5 @@ def test_idle_clients_are_limited_and_do_not_stop_the_server_for_long(monkeypatc
 
 
 def test_headers_without_end_are_refused(open_to_all: Running) -> None:
-    status, _, _ = open_to_all.get("/metrics", **{f"X-{number}": "x" for number in range(200)})
+    status, _headers, _page = open_to_all.get("/metrics", **{f"X-{number}": "x" for number in range(200)})
     assert status == 431

@@ -24,7 +24,7 @@ def of(
 
 def only(results: dict[str, t.Any], **more: t.Any) -> tuple[str, str, str, str]:
     """Check, subject, severity and summary of the only finding."""
-    findings, _ = of(results, **more)
+    findings, _actions = of(results, **more)
     assert len(findings) == 1
     finding = findings[0].finding
     assert findings[0].host == "one"
@@ -45,7 +45,7 @@ def test_a_host_that_did_not_answer_is_critical_once() -> None:
 
 
 def test_a_host_that_answered_before_is_said_to_have_stopped() -> None:
-    findings, _ = of(
+    findings, _actions = of(
         {"health": {"findings": [GOOD]}, "disk": {"unreachable": True, "msg": "timed out"}}, names=("health", "disk")
     )
     assert findings[-1].finding.summary == "one stopped answering. timed out."
@@ -58,7 +58,7 @@ def test_a_check_that_failed_is_unknown_with_its_message() -> None:
 
 
 def test_a_failed_result_keeps_the_findings_it_has() -> None:
-    findings, _ = of({"health": {"failed": True, "msg": "no", "findings": [GOOD]}})
+    findings, _actions = of({"health": {"failed": True, "msg": "no", "findings": [GOOD]}})
     assert [item.finding.check for item in findings] == ["disk.free", "result.failed"]
 
 
@@ -69,13 +69,13 @@ def test_a_failure_without_a_message_says_that() -> None:
 def test_what_was_not_asked_is_unknown_with_the_reason() -> None:
     assert only({}) == ("result.absent", "one", "unknown", "one was not asked for health: its task did not run.")
     assert "went on without this host" in only({}, dropped=True)[3]
-    findings, _ = of({"health": {"failed": True, "msg": "no"}}, names=("health", "disk", "alerts"), dropped=True)
+    findings, _actions = of({"health": {"failed": True, "msg": "no"}}, names=("health", "disk", "alerts"), dropped=True)
     assert findings[-1].finding.summary == "one was not asked for disk, alerts: health failed before."
 
 
 def test_what_was_skipped_is_a_note_with_the_condition() -> None:
     skipped = {"skipped": True, "skip_reason": "Conditional result was False", "false_condition": "x is defined"}
-    findings, _ = of({"health": skipped, "disk": skipped}, names=("health", "disk"))
+    findings, _actions = of({"health": skipped, "disk": skipped}, names=("health", "disk"))
     assert [(item.finding.check, item.finding.severity) for item in findings] == [("result.skipped", "info")]
     assert findings[0].finding.evidence["reasons"]["disk"] == "Conditional result was False (x is defined)"
 
@@ -87,7 +87,7 @@ def test_a_loop_counts_item_by_item() -> None:
         {"ansible_loop_var": "item", "item": "c", "skipped": True},
         {"ansible_loop_var": "item", "item": "d", "unreachable": True, "msg": "gone"},
     ]
-    findings, _ = of({"health": {"results": results, "failed": True, "msg": "One or more items failed"}})
+    findings, _actions = of({"health": {"results": results, "failed": True, "msg": "One or more items failed"}})
     assert [(item.finding.check, item.finding.subject) for item in findings] == [
         ("disk.free", "/"),
         ("result.failed", "health (b)"),
@@ -123,7 +123,7 @@ def test_a_job_that_still_runs_is_unknown() -> None:
     ],
 )
 def test_what_is_no_finding_is_unknown_and_shown(wrong: t.Any) -> None:
-    findings, _ = of({"health": {"findings": [wrong]}})
+    findings, _actions = of({"health": {"findings": [wrong]}})
     assert [(item.finding.check, item.finding.severity) for item in findings] == [("result.malformed", "unknown")]
     assert findings[0].finding.evidence == {"returned": wrong}
 
@@ -138,7 +138,7 @@ def test_findings_that_are_no_list_are_unknown() -> None:
 
 
 def test_evidence_that_is_no_dictionary_is_kept() -> None:
-    findings, _ = of({"health": {"findings": [{**GOOD, "evidence": ["x"]}]}})
+    findings, _actions = of({"health": {"findings": [{**GOOD, "evidence": ["x"]}]}})
     assert findings[0].finding.evidence == {"evidence": ["x"]}
 
 
@@ -154,7 +154,7 @@ PLAN = [{"action": "remove", "subject": "/a", "reason": "old"}, "sync"]
     ],
 )
 def test_a_plan_becomes_actions(result: dict[str, t.Any], check_mode: bool, state: str) -> None:
-    _, actions = of({"health": result}, check_mode=check_mode)
+    _findings, actions = of({"health": result}, check_mode=check_mode)
     assert actions == [
         Action("one", "health", "remove", "/a", "old", state),
         Action("one", "health", "sync", "", "", state),

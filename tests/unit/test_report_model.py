@@ -208,7 +208,7 @@ def test_a_trend_compares_with_the_last_report_that_has_the_figure() -> None:
 
     runs = [at(0, 10.0).run, at(1, 8.0).run, at(2, None).run]
     trend = history.trends(at(3, 4.0).run, runs)[0]
-    assert [value for _, value in trend.values] == [10.0, 8.0, 4.0]
+    assert [value for _time, value in trend.values] == [10.0, 8.0, 4.0]
     assert trend.before == ((NOW + datetime.timedelta(days=1)).timestamp(), 8.0)
 
 

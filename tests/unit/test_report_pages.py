@@ -89,8 +89,8 @@ def test_hostile_text_stays_text_on_the_page() -> None:
     page.encode("utf-8")
     ours = Page(html.render(sample.report()))
     theirs = Page(page)
-    assert {tag for tag, _ in theirs.tags} <= {tag for tag, _ in ours.tags} | {"pre"}
-    assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in theirs.tags}
+    assert {tag for tag, _attributes in theirs.tags} <= {tag for tag, _attributes in ours.tags} | {"pre"}
+    assert not {"script", "img", "iframe", "object"} & {tag for tag, _attributes in theirs.tags}
     for tag, attributes in theirs.tags:
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcset")]
         target = attributes.get("href") or attributes.get("xlink:href") or "#"
@@ -195,7 +195,7 @@ def test_a_contact_can_be_called_by_a_tap(contact: str, target: str | None) -> N
 )
 def test_commands_in_a_remedy_stand_out(remedy: str, lines: list[tuple[str, str]]) -> None:
     found = wording.remedy_lines(remedy)
-    assert [(line.command, "".join(piece for _, piece in line.prose)) for line in found] == lines
+    assert [(line.command, "".join(piece for _is_code, piece in line.prose)) for line in found] == lines
 
 
 def test_the_terminal_gets_verdict_findings_and_remedies_worst_first() -> None:

@@ -51,7 +51,7 @@ class Server(socketserver.ThreadingTCPServer):
         # Pages are rendered one at a time: their samples take far more memory than their text.
         self.rendering = threading.Lock()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
-        self.address_family, *_, address = socket.getaddrinfo(
+        self.address_family, *_kind, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         super().__init__(t.cast("tuple[str, int]", address[:2]), Handler)
@@ -124,7 +124,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _authorised(self) -> bool:
         if not self.server.token:
             return True
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        scheme, _space, token = self.headers.get("Authorization", "").partition(" ")
         # Headers are read as Latin-1, so this gives back the very bytes that came.
         right = hmac.compare_digest(token.strip().encode("latin-1"), self.server.token.encode())
         return right and scheme.lower() == "bearer"

@@ -330,7 +330,7 @@ class Look:
             )
             found.append(Finding("alert.rule", f"{rule.group}/{rule.name}", "warning", summary, evidence, remedy))
         if expected:
-            names = ", ".join(name for name, _ in expected)
+            names = ", ".join(name for name, _absent in expected)
             summary = (
                 f"{len(expected)} alerts are silent, as nothing publishes their metrics nor is expected to: {names}."
             )
@@ -386,7 +386,7 @@ class Look:
                 interval = intervals.get(series.labels.get("alertname", ""), step)
                 states = found.setdefault(labels, {state: Spans(step, interval) for state in ("firing", "pending")})
                 spans = states[series.labels["alertstate"]]
-                for time, _ in series.points:
+                for time, _value in series.points:
                     spans.add(time, since.get((labels, round((time - self._now) / step))))
         return [
             History(dict(labels), *(states[state].within(start, self._now) for state in ("firing", "pending")))

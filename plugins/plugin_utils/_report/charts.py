@@ -152,10 +152,10 @@ def _bars(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
     drawn = [(label, value, limit) for label, value, limit in bars if value is not None][:_MOST_ROWS]
     table = [
         [str(row.get("label", "")), human(row.get("value"), unit), human(limit, unit) if limit is not None else ""]
-        for row, (_, _, limit) in zip(given, bars)
+        for row, (_label, _value, limit) in zip(given, bars)
     ]
-    low = min([0.0, *(value for _, value, _ in drawn)])
-    high = max([0.0, *(value for _, value, _ in drawn), *(limit or 0.0 for _, _, limit in drawn)])
+    low = min([0.0, *(value for _label, value, _limit in drawn)])
+    high = max([0.0, *(value for _label, value, _limit in drawn), *(limit or 0.0 for _label, _value, limit in drawn)])
     scale = _Scale(low, high if high > low else low + 1, 0, WIDTH)
     parts = []
     for i, (label, value, limit) in enumerate(drawn):
@@ -249,12 +249,12 @@ def _lines(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
     if not drawn:
         return Drawing(title, "", header, table, notes)
 
-    every = [value for line in drawn for _, value in line.points] + [value for _, value in limits_drawn]
+    every = [value for line in drawn for _x, value in line.points] + [value for _label, value in limits_drawn]
     low, high = _range(every)
     ticks = _nice(low, high, 2.0 if unit == "bytes" else 10.0)
     left = min(120.0, max(len(human(tick, unit)) for tick in ticks or [0.0]) * _LETTER + 12)
     values = _Scale(low, high, 172, 14)
-    moments = [x for line in drawn for x, _ in line.points]
+    moments = [x for line in drawn for x, _value in line.points]
     earliest, latest = min(moments), max(moments)
     times = _Scale(earliest, latest if latest > earliest else earliest + 1, left, WIDTH - 6)
 
@@ -289,7 +289,7 @@ def _line_row(line: _Line, unit: str) -> list[str]:
     if not line.points:
         return [line.label, "no values", "", "", ""]
     ends = [f"{human(value, unit)} at {date(x)}" for x, value in (line.points[0], line.points[-1])]
-    extremes = [human(f(value for _, value in line.points), unit) for f in (min, max)]
+    extremes = [human(f(value for _x, value in line.points), unit) for f in (min, max)]
     return [line.label, *ends, *extremes]
 
 
@@ -331,7 +331,7 @@ def _timeline(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
         return Drawing(title, "", header, rows, ["Its start and end are no times in order, so it is not drawn."])
     lanes = [(str(row.get("label", "")), [_span(item, end) for item in _rows(row.get("spans"))]) for row in given]
     notes = _left_out(max(0, len(lanes) - _MOST_ROWS), "of the rows are")
-    notes += _left_out(sum(found.count(None) for _, found in lanes), "of the spans have no times in order and are")
+    notes += _left_out(sum(found.count(None) for _label, found in lanes), "of the spans have no times in order and are")
     scale = _Scale(start, end, 0, WIDTH)
     parts, table = [], []
     for i, (label, found) in enumerate(lanes):
@@ -392,7 +392,7 @@ def draw(chart: t.Any) -> Drawing:
 
 def spark(values: t.Sequence[tuple[float, float]], title: str) -> str:
     """A small line of ``(unix seconds, value)``, the newest marked; reports stand at equal distances."""
-    numbers = [value for _, value in values]
+    numbers = [value for _time, value in values]
     low, high = min(numbers), max(numbers)
     if high - low <= max(abs(low), abs(high)) * 1e-6:
         low, high = low - 1 - abs(low), high + 1 + abs(high)

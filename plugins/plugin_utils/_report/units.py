@@ -58,7 +58,7 @@ def unit_of(name: str) -> str:
 def label_of(name: str) -> str:
     """Name of a figure without its unit, as words: ``disk_free_bytes`` is *disk free*."""
     name = name.removesuffix("_timestamp_seconds")
-    head, _, tail = name.rpartition("_")
+    head, _underscore, tail = name.rpartition("_")
     return (head if head and tail in _UNITS else name).replace("_", " ")
 
 

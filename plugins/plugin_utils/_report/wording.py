@@ -67,7 +67,7 @@ class Line(t.NamedTuple):
 
     @property
     def text(self) -> str:
-        return self.command or "".join(piece for _, piece in self.prose)
+        return self.command or "".join(piece for _is_code, piece in self.prose)
 
 
 def remedy_lines(remedy: str) -> list[Line]:
@@ -82,7 +82,7 @@ def _lines(written: str) -> list[Line]:
         pieces = [written] if written.count("`") % 2 else written.split("`")
         return [Line("", [(i % 2 == 1, piece) for i, piece in enumerate(pieces) if piece])]
     # "df -h; journalctl -u x; is the disk full?" are two commands and a question.
-    first, _, rest = bare.partition("; ")
+    first, _semicolon, rest = bare.partition("; ")
     command = _COMMAND.fullmatch(first)
     if command:
         return [Line(command[1], []), *(_lines(rest) if rest else [])]

@@ -48,7 +48,7 @@ class Fake(Prometheus):
         return "Prometheus"
 
     def head(self, limit: int) -> Head:
-        series = sum(count for _, count in self.series_by_metric)
+        series = sum(count for _metric, count in self.series_by_metric)
         labels = self._answer("values_by_label")
         return Head(series, series, 0, int(NOW * 1000), self.series_by_metric, labels, [("order_id", 9000)], [])
 
@@ -250,7 +250,7 @@ def test_of_very_many_metrics_the_largest_are_looked_into_and_the_rest_is_counte
     assert (found[-1].subject, found[-1].severity) == ("further metrics", "unknown")
     assert "7 further metrics" in found[-1].summary
     assert [row["label_sets"] for row in looking.metric_rows()] == sorted(
-        (count for _, count in many[: cardinality.EXAMINED]), reverse=True
+        (count for _metric, count in many[: cardinality.EXAMINED]), reverse=True
     )
 
 

@@ -33,7 +33,7 @@ def saying(parts: t.Iterable[bytes], pause: float = 0.0, close: bool = True) -> 
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            connection, _ = listener.accept()
+            connection, _address = listener.accept()
             with connection, contextlib.suppress(OSError):
                 connection.recv(65536)
                 for part in parts:
@@ -58,9 +58,11 @@ def answer_to(*parts: bytes, close: bool = True) -> Answer:
         return server.get("/metrics")
 
 
-def error_from(*parts: bytes) -> HttpError:
+def error_from(*parts: bytes, kind: type[HttpError]) -> HttpError:
+    """What the answer made of ``parts`` is taken for: of this very kind, and not of one derived from it."""
     with pytest.raises(HttpError) as raised, saying(parts) as server:
         server.get("/metrics")
+    assert raised.type is kind
     assert raised.value.asked == f"GET {server.url}/metrics"
     assert str(raised.value) == f"{raised.value.asked}: {raised.value.came_back}"
     return raised.value
@@ -93,8 +95,7 @@ def test_a_chunked_answer_is_put_together() -> None:
     [(401, Unauthorised), (403, Unauthorised), (404, Unsupported), (405, Unsupported), (500, Refused), (503, Refused)],
 )
 def test_a_status_that_is_no_success_is_the_error_of_its_kind(status: int, kind: type[HttpError]) -> None:
-    error = error_from(b"HTTP/1.1 %d Whatever\r\n\r\nthe reason\nmore" % status)
-    assert type(error) is kind
+    error = error_from(b"HTTP/1.1 %d Whatever\r\n\r\nthe reason\nmore" % status, kind=kind)
     assert (error.status, error.came_back) == (status, f"HTTP {status}: the reason")
 
 
@@ -107,18 +108,16 @@ def test_a_status_that_is_no_success_is_the_error_of_its_kind(status: int, kind:
     ],
 )
 def test_the_reason_is_dug_out_of_json_and_html(body: bytes) -> None:
-    assert error_from(b"HTTP/1.1 500 No\r\n\r\n" + body).came_back == "HTTP 500: the reason"
+    assert error_from(b"HTTP/1.1 500 No\r\n\r\n" + body, kind=Refused).came_back == "HTTP 500: the reason"
 
 
 def test_a_redirect_to_a_login_page_is_unauthorised_and_not_followed() -> None:
-    error = error_from(b"HTTP/1.1 302 Found\r\nLocation: /login?next=metrics\r\n\r\n")
-    assert type(error) is Unauthorised
+    error = error_from(b"HTTP/1.1 302 Found\r\nLocation: /login?next=metrics\r\n\r\n", kind=Unauthorised)
     assert error.came_back == "HTTP 302, a redirect to /login?next=metrics"
 
 
 def test_another_redirect_names_its_place() -> None:
-    error = error_from(b"HTTP/1.1 301 Moved\r\nLocation: /prometheus/\r\n\r\n")
-    assert type(error) is Refused
+    error = error_from(b"HTTP/1.1 301 Moved\r\nLocation: /prometheus/\r\n\r\n", kind=Refused)
     assert "/prometheus/" in error.came_back
 
 
@@ -136,14 +135,12 @@ def test_a_host_that_does_not_exist_is_named(host: str) -> None:
 
 
 def test_a_connection_that_is_closed_at_once_is_no_answer() -> None:
-    error = error_from()
-    assert type(error) is Unreachable
+    error = error_from(kind=Unreachable)
     assert error.came_back == "the connection was closed without an answer"
 
 
 def test_what_is_no_http_is_named() -> None:
-    error = error_from(b"-ERR unknown command 'GET'\r\n")
-    assert type(error) is Unreadable
+    error = error_from(b"-ERR unknown command 'GET'\r\n", kind=Unreadable)
     assert "-ERR unknown command 'GET'" in error.came_back
 
 
@@ -156,8 +153,7 @@ def test_what_is_no_http_is_named() -> None:
     ],
 )
 def test_an_answer_that_was_cut_off_says_after_how_many_bytes(parts: list[bytes], missing: str) -> None:
-    error = error_from(*parts)
-    assert type(error) is Unreadable
+    error = error_from(*parts, kind=Unreadable)
     assert error.came_back == f"the answer was cut off after {missing}"
 
 
@@ -199,8 +195,7 @@ def test_an_endless_body_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_endless_headers_are_an_error_of_their_own() -> None:
-    error = error_from(b"HTTP/1.1 200 OK\r\n" + b"X-More: 1\r\n" * 1000 + b"\r\n")
-    assert type(error) is Unreadable
+    error = error_from(b"HTTP/1.1 200 OK\r\n" + b"X-More: 1\r\n" * 1000 + b"\r\n", kind=Unreadable)
     assert "got more than 100 headers" in error.came_back
 
 

@@ -52,7 +52,7 @@ def test_sizes_are_told_by_resolution_by_kind_and_by_form(tmp_path: Path) -> Non
     }  # fmt: skip
     finding = look(tmp_path)["journal.size"]
     assert finding.severity == "ok"
-    bars = {bar["label"]: bar["value"] for bar in finding.evidence["chart"]["bars"]}
+    bars = {row["label"]: row["value"] for row in finding.evidence["chart"]["bars"]}
     assert set(bars) == {"1m, plain", "5m, compressed", "trading, plain", "log, plain"}
     assert sum(bars.values()) == finding.evidence["figures"]["journal_disk_bytes"]
 
@@ -110,7 +110,7 @@ def test_the_largest_files_come_first_and_no_more_than_asked(tmp_path: Path) -> 
     (tmp_path / "m_1m.20251001.jsonl").write_bytes(metrics(lines=3000))
     finding = look(tmp_path, largest=2)["journal.largest"]
     bars = finding.evidence["chart"]["bars"]
-    assert [Path(bar["label"]).name for bar in bars] == ["m_1m.20251001.jsonl", "m_1m.jsonl"]
+    assert [Path(row["label"]).name for row in bars] == ["m_1m.20251001.jsonl", "m_1m.jsonl"]
     assert finding.remedy.startswith(f"gzip {tmp_path}/m_1m.20251001.jsonl")
 
 
