@@ -34,6 +34,8 @@ def saying(parts: t.Iterable[bytes], pause: float = 0.0, close: bool = True) -> 
 
         def serve() -> None:
             connection, _address = listener.accept()
+            # Whoever asks and forgets to hang up must not hold the test.
+            connection.settimeout(20)
             with connection, contextlib.suppress(OSError):
                 connection.recv(65536)
                 for part in parts:
