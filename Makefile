@@ -72,7 +72,7 @@ demo: venv
 
 demo-clean: venv
 	python -m tests.demo down
-	python -m tests.testbench.engine stop
+	python -m tests.testbench.engine remove
 
 # FAULT is one of exporter, disk, labels, alert; none takes all of it back.
 trouble: venv

@@ -77,16 +77,17 @@ def lay_the_past() -> None:
     if on_host("test", "-e", PAST_IS_LAID, check=False).returncode == 0:
         return
     say("Two weeks of past: samples for Prometheus, journals of the aggregator and the traders")
-    shutil.rmtree(BUILD, ignore_errors=True)
-    BUILD.mkdir(parents=True)
+    past = BUILD / "past"
+    shutil.rmtree(past, ignore_errors=True)
+    past.mkdir(parents=True)
     now = time.time()
-    samples = history.write_open_metrics(BUILD / "past.txt", now)
-    history.write_journals(BUILD / "metrics", BUILD / "trading", now)
+    samples = history.write_open_metrics(past / "samples.txt", now)
+    history.write_journals(past / "metrics", past / "trading", now)
     print(f"{samples} samples")
     on_host("mkdir", "-p", METRICS, TRADING)
-    put(BUILD / "metrics", METRICS)
-    put(BUILD / "trading", TRADING)
-    subprocess.run(["docker", "cp", "--quiet", BUILD / "past.txt", f"{HOST}:/opt/past.txt"], check=True)
+    put(past / "metrics", METRICS)
+    put(past / "trading", TRADING)
+    subprocess.run(["docker", "cp", "--quiet", past / "samples.txt", f"{HOST}:/opt/past.txt"], check=True)
     on_host("systemctl", "stop", "prometheus")
     on_host("promtool", "tsdb", "create-blocks-from", "openmetrics", "/opt/past.txt", DATABASE)
     on_host("chown", "-R", "prometheus:prometheus", DATABASE)
@@ -132,6 +133,7 @@ def up() -> int:
 
 def down() -> int:
     must("molecule/shared/destroy.yml")
+    subprocess.run(["docker", "image", "rm", "njord-telemetry-host:trixie"], capture_output=True, check=False)
     shutil.rmtree(BUILD, ignore_errors=True)
     return 0
 

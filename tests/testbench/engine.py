@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A container engine that answers: the machine's own, or one that is started here and stopped here.
 
-``python -m tests.testbench.engine start | stop``
+``python -m tests.testbench.engine start | stop | remove``
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,12 @@ def stop() -> None:
     _pid_file().unlink()
 
 
+def remove() -> None:
+    """Ends the engine that :func:`start` started, and removes all that it holds: images, containers, volumes."""
+    stop()
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
 def _pid_file() -> Path:
     return STATE / "dockerd.pid"
 
@@ -94,7 +101,7 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    actions = {"start": start, "stop": stop}
+    actions = {"start": start, "stop": stop, "remove": remove}
     if sys.argv[1:] not in ([name] for name in actions):
         sys.exit(f"usage: python -m tests.testbench.engine {' | '.join(actions)}")
     actions[sys.argv[1]]()
