@@ -109,6 +109,9 @@ class ActionModule(ActionBase):
         # Whoever reads the job's output sees what the page says first.
         for line in result["summary"]:
             self._display.display(line)
+        if result.get("failed") and (result["report"] or result["stored"]):
+            # Ansible prints the whole result of what fails. The pages have all of it, and so have the lines above.
+            del result["findings"], result["summary"]
         return result
 
     def _made(self, draft: _Draft, variables: dict[str, t.Any]) -> dict[str, t.Any]:
