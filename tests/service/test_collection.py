@@ -35,9 +35,14 @@ telemetry:
 def ansible(
     name: str, *words: str, cwd: Path, reports: Path, collections: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "REPORTS": str(reports), "ANSIBLE_HOME": str(reports / "ansible")}
-    if collections:
-        environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
+    # A path of whoever runs the tests may name this very checkout, and would answer for what is missing.
+    path = str(collections or reports / "no-collections")
+    environment = {
+        **os.environ,
+        "REPORTS": str(reports),
+        "ANSIBLE_HOME": str(reports / "ansible"),
+        "ANSIBLE_COLLECTIONS_PATH": path,
+    }
     program = Path(sys.executable).with_name(name)
     return subprocess.run(
         [program, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300
