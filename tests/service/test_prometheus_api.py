@@ -58,10 +58,16 @@ def prometheus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     with servers.prometheus(directory, request.param, config, port=port) as server:
         asked = Prometheus(Server(server.url))
         deadline = time.monotonic() + 60
-        while not asked.query('njord:up:sum and on () (count({__name__="up"}) == 2) and on () ALERTS'):
+        while not evaluated(asked):
             assert time.monotonic() < deadline, server.log.read_text()
             time.sleep(0.2)
         yield asked
+
+
+def evaluated(asked: Prometheus) -> bool:
+    """Whether each rule was evaluated on samples of both targets; with one alone the broken one is well."""
+    both = asked.query('njord:up:sum and on () (count({__name__="up"}) == 2) and on () ALERTS')
+    return bool(both) and {rule.health for rule in asked.rules()} == {"ok", "err"}
 
 
 def test_it_says_what_it_is(prometheus: Prometheus) -> None:
