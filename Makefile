@@ -73,6 +73,7 @@ demo: venv
 demo-clean: venv
 	python -m tests.demo down
 	python -m tests.testbench.engine remove
+	rm -rf .cache/images .cache/apt-archives
 
 # FAULT is one of exporter, disk, labels, alert; none takes all of it back.
 trouble: venv
