@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import random
 import socket
 import subprocess
 import time
@@ -90,9 +91,12 @@ class Server:
 
 
 def free_port() -> int:
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody has, below those that the kernel lends to whoever connects: it stays free until it is used."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with contextlib.closing(socket.socket()) as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def prometheus(

@@ -89,9 +89,13 @@ def silent() -> t.Iterator[Server]:
         yield Server(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=1)
 
 
+# Held, and not listened on: a port that was given back may be anybody's a moment later.
+HELD = socket.socket()
+HELD.bind(("127.0.0.1", 0))
+
+
 def nobody() -> Server:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return Server(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=1)
+    return Server(f"http://127.0.0.1:{HELD.getsockname()[1]}", timeout=1)
 
 
 class Systemctl:
