@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -95,3 +95,11 @@ def fail(module: AnsibleModule, message: str) -> t.NoReturn:
     """Ends the module as failed: for arguments that cannot be used, never for what was seen."""
     module.fail_json(msg=message)
     raise AssertionError("fail_json ends the process")
+
+
+def require_absolute(module: AnsibleModule, option: str) -> None:
+    """A relative path means another place with every way of running a module."""
+    value = module.params[option]
+    for path in value if isinstance(value, list) else [value]:
+        if path is not None and not PurePath(path).is_absolute():
+            fail(module, f"{option}: {path!r} is relative; an absolute path such as /var/log/njord would do")

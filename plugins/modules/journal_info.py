@@ -149,16 +149,15 @@ import dataclasses
 import datetime
 import time
 import typing as t
-from pathlib import PurePath
 
-from ansible_collections.njord.telemetry.plugins.module_utils._argspec import ArgumentSpec, fail
-from ansible_collections.njord.telemetry.plugins.module_utils._configuration import (
+from ansible_collections.njord.telemetry.plugins.module_utils._argspec import ArgumentSpec, fail, require_absolute
+from ansible_collections.njord.telemetry.plugins.module_utils._disk import Limits, Room, room
+from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.configuration import (
     INSTALL_ROOT,
     ConfigurationError,
     journal_directories,
 )
-from ansible_collections.njord.telemetry.plugins.module_utils._disk import Limits, Room, room
-from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.format import resolution_name
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.survey import JournalFile, survey
 from ansible_collections.njord.telemetry.plugins.module_utils._journal_findings import (
@@ -240,14 +239,6 @@ def read_limits(module: AnsibleModule) -> Limits:
             f"which is {days['warning']:g}",
         )
     return Limits(rooms["warning"], rooms["critical"], days["warning"], days["critical"])
-
-
-def require_absolute(module: AnsibleModule, option: str) -> None:
-    """A relative path means another place with every way of running a module."""
-    value = module.params[option]
-    for path in value if isinstance(value, list) else [value]:
-        if path is not None and not PurePath(path).is_absolute():
-            fail(module, f"{option}: {path!r} is relative; an absolute path such as /var/log/njord would do")
 
 
 def unknown_directories(config_root: str, error: ConfigurationError) -> Finding:

@@ -155,6 +155,11 @@ def resolution_name(seconds: int | None) -> str:
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
+def day_stamp(day: int) -> str:
+    """``20251001``, of a UTC day in days since the epoch."""
+    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).strftime("%Y%m%d")
+
+
 def _resolution(record: Record, name: FileName) -> int | None:
     interval = record.get("interval_seconds")
     if isinstance(interval, (int, float)) and interval >= 1 and interval % 1 == 0:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._configuration import (
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.configuration import (
     ConfigurationError,
     journal_directories,
 )
