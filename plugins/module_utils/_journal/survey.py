@@ -19,7 +19,7 @@ import typing as t
 import zlib
 from pathlib import Path
 
-from .format import DAY_NS, OTHER, Content, classify, read_name, read_record, record_time
+from .format import DAY_NS, OTHER, Content, FileName, classify, read_name, read_record, record_time
 
 FIRST_LINES = 3
 # How much of an end of a file is read: more only where less holds no whole line. A line that is longer than the last
@@ -163,7 +163,7 @@ class _Walk:
     def _enter(self, path: str, root: Directory) -> list[str]:
         """Takes in the files of a directory, and returns the directories below it."""
         below = []
-        handle = _open(path, os.O_DIRECTORY)
+        handle = open_quietly(path, os.O_DIRECTORY)
         try:
             status = os.fstat(handle)
             if self._is_known(status):
@@ -196,7 +196,7 @@ class _Walk:
         except (OSError, zlib.error) as error:
             reason = str(getattr(error, "strerror", "") or error)
             self._found.unreadable.append(Problem(path, reason))
-            ends = _Ends(Content(OTHER, f"cannot be read: {reason}"))
+            ends = Ends(Content(OTHER, f"cannot be read: {reason}"))
         root.state = FOUND
         root.files += 1
         root.disk_bytes += _disk_bytes(status)
@@ -209,31 +209,38 @@ class _Walk:
         return known
 
 
-class _Ends(t.NamedTuple):
-    """What the first lines of a file say, and the time of its last record."""
+class Ends(t.NamedTuple):
+    """What the first lines of a file say, and the time of its last record, which only a plain one tells."""
 
     content: Content
     last: int | None = None
 
 
-def _ends(name: str, directory: int, status: os.stat_result) -> _Ends:
+def _ends(name: str, directory: int, status: os.stat_result) -> Ends:
     """
     :raises OSError: where it cannot be read; zlib.error where it is named ``.gz`` and is something else.
     """
     if not stat.S_ISREG(status.st_mode):
-        return _Ends(Content(OTHER, "no regular file"))
+        return Ends(Content(OTHER, "no regular file"))
     named = read_name(name)
     if not named.journal:
-        return _Ends(classify(named, []))
-    handle = _open(name, directory=directory)
+        return Ends(classify(named, []))
+    handle = open_quietly(name, directory=directory)
     try:
-        content = classify(named, _first_lines(handle, named.compressed))
-        return _Ends(content, None if named.compressed else _last_time(handle))
+        return read_ends(handle, named)
     finally:
         os.close(handle)
 
 
-def _file(name: str, path: str, device: int, status: os.stat_result, ends: _Ends) -> JournalFile:
+def read_ends(handle: int, named: FileName) -> Ends:
+    """
+    :raises OSError: where it cannot be read; zlib.error where it is named ``.gz`` and is something else.
+    """
+    content = classify(named, _first_lines(handle, named.compressed))
+    return Ends(content, None if named.compressed else _last_time(handle))
+
+
+def _file(name: str, path: str, device: int, status: os.stat_result, ends: Ends) -> JournalFile:
     named = read_name(name)
     content = ends.content
     # The best source for each end: its record, else the day in the name, else the file's own time.
@@ -293,7 +300,8 @@ def _last_time(handle: int) -> int | None:
     return None
 
 
-def _open(path: str, flags: int = 0, directory: int | None = None) -> int:
+def open_quietly(path: str, flags: int = 0, directory: int | None = None) -> int:
+    """Opened for reading through no link, and without a new access time where the kernel allows that."""
     try:
         return os.open(path, _READ | _NO_ACCESS_TIME | flags, dir_fd=directory)
     except PermissionError as error:

@@ -1,0 +1,216 @@
+# Copyright (c) 2026 Njord Trust
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This is PRIVATE to the collection njord.telemetry: it can change without notice.
+"""The exchange of files: what is new comes into its place, and only then goes what it came from.
+
+The order is that of :func:`commit`, and whatever interrupts it, :func:`recover` brings it to its end. A record of what
+is intended is on the disk before the first rename; without one, nothing has been changed yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import typing as t
+from pathlib import Path
+
+from .state import (
+    INTENT,
+    Broken,
+    Gone,
+    Intent,
+    Rename,
+    append_consumed,
+    read_consumed,
+    read_intent,
+    remove_intent,
+    write_intent,
+)
+from .stream import Identity, file_hash, sync_directory
+
+
+class Busy(Exception):
+    """Another run has the directory, a clause that says which."""
+
+
+class Changed(Exception):
+    """A journal is not the one that was planned with any more, a clause."""
+
+
+@contextlib.contextmanager
+def locked(root: str, shared: bool) -> t.Iterator[None]:
+    """The directory itself is locked: a dry run needs no file for that, and the lock ends with its process.
+
+    :param shared: beside others that only look.
+    :raises Busy: where another run has it.
+    """
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK:
+                raise
+            raise Busy(f"another run has it{_holder(os.fstat(handle))}") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def open_files() -> tuple[set[tuple[int, int]], int]:
+    """Device and inode of every regular file that a process has open, and of how many processes that is not known."""
+    found: set[tuple[int, int]] = set()
+    unknown = 0
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            handles = list((process / "fd").iterdir())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            # ESRCH: it ended in this moment.
+            unknown += error.errno != errno.ESRCH
+            continue
+        for handle in handles:
+            with contextlib.suppress(OSError):
+                status = handle.stat()
+                found.add((status.st_dev, status.st_ino))
+    return found, unknown
+
+
+def commit(root: str, intent: Intent, is_open: t.Callable[[Identity], bool]) -> None:
+    """Exchanges files, all of them or none.
+
+    :raises Changed: where a source is not what it was, or somebody has it open; then nothing was changed.
+    """
+    if is_interrupted(root):
+        raise Broken(f"{INTENT} is there")
+    for source in intent.sources:
+        status = _status(f"{root}/{source.path}")
+        if status is None or Identity.of(status) != source.identity:
+            raise Changed(f"{source.path} changed meanwhile")
+        if is_open(source.identity):
+            raise Changed(f"{source.path} was opened meanwhile")
+    for directory in _directories(root, intent):
+        # The names of what was written.
+        sync_directory(directory)
+    write_intent(root, intent)
+    _exchange(root, intent, is_certain=True)
+
+
+def recover(root: str) -> Intent | None:
+    """Brings an exchange that was interrupted to its end, or takes it back where a disk has lost what was written.
+
+    :raises Broken: where neither can be done.
+    """
+    intent = read_intent(root)
+    if intent is None:
+        return None
+    lost = [new for new in intent.renames if not _is_there(root, new)]
+    if lost and all(_is_source(root, source) for source in intent.sources):
+        # Only a disk that says it has written what it has not comes here.
+        for new in intent.renames:
+            _unlink(f"{root}/{new.temporary if new in lost else new.path}")
+        remove_intent(root)
+        return intent
+    if lost:
+        raise Broken(
+            f"{lost[0].path} is neither in its place nor under {lost[0].temporary} as it was written, and journals "
+            f"that went into it are gone; {INTENT} names them"
+        )
+    _exchange(root, intent, is_certain=False)
+    return intent
+
+
+def discard(root: str, intent: Intent) -> None:
+    """Removes what was written for an exchange that will not be."""
+    for new in intent.renames:
+        _unlink(f"{root}/{new.temporary}")
+
+
+def is_interrupted(root: str) -> bool:
+    """Whether an exchange has begun and not ended."""
+    return os.path.lexists(f"{root}/{INTENT}")
+
+
+def rename(root: str, old: str, new: str) -> None:
+    """
+    :raises Changed: where the new name is taken meanwhile.
+    """
+    if os.path.lexists(f"{root}/{new}"):
+        raise Changed(f"{new} is there meanwhile")
+    place = Path(root, new)
+    Path(root, old).rename(place)
+    sync_directory(str(place.parent))
+
+
+def _exchange(root: str, intent: Intent, is_certain: bool) -> None:
+    """
+    :param is_certain: what goes was looked at just now.
+    """
+    for new in intent.renames:
+        if os.path.lexists(f"{root}/{new.temporary}"):
+            Path(root, new.temporary).rename(Path(root, new.path))
+    for directory in _directories(root, intent):
+        sync_directory(directory)
+    for source in intent.sources:
+        if is_certain or _is_source(root, source):
+            with contextlib.suppress(FileNotFoundError):
+                # Where a rename took its place it is gone already.
+                if Identity.of(Path(root, source.path).lstat()) == source.identity:
+                    Path(root, source.path).unlink()
+    for directory in _directories(root, intent):
+        sync_directory(directory)
+    known = set(read_consumed(root)) if not is_certain else set()
+    append_consumed(root, [entry for entry in intent.consumed if entry not in known])
+    remove_intent(root)
+
+
+def _directories(root: str, intent: Intent) -> list[str]:
+    paths = [rename.path for rename in intent.renames] + [source.path for source in intent.sources]
+    return sorted({str(Path(root, path).parent) for path in paths})
+
+
+def _is_there(root: str, new: Rename) -> bool:
+    for path in (new.temporary, new.path):
+        status = _status(f"{root}/{path}")
+        if status is not None and status.st_size == new.size and file_hash(f"{root}/{path}") == new.digest:
+            return True
+    return False
+
+
+def _is_source(root: str, source: Gone) -> bool:
+    status = _status(f"{root}/{source.path}")
+    return (
+        status is not None
+        and Identity.of(status) == source.identity
+        and file_hash(f"{root}/{source.path}") == source.digest
+    )
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        Path(path).unlink()
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _holder(status: os.stat_result) -> str:
+    """The process that holds the lock of a directory, as the kernel lists it."""
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with contextlib.suppress(OSError), Path("/proc/locks").open(encoding="ascii") as file:
+        for line in file:
+            words = line.split()
+            if place in words and words[1] == "FLOCK":
+                return f": process {words[4]}"
+    return ""
