@@ -12,7 +12,7 @@ PYTEST := python -m pytest -o faulthandler_timeout=300
 .PHONY: venv link packages engine \
 	lint lint-python lint-types lint-ansible lint-changelog sanity \
 	test unit pythons service browser molecule \
-	demo demo-clean trouble bench docs
+	demo demo-clean trouble bench torture docs
 
 venv: .venv/complete link
 .venv/complete: tests/requirements.txt tests/testbench/venv.sh files/exporter/pyproject.toml
@@ -81,6 +81,10 @@ trouble: venv
 
 bench: packages
 	python -m tests.bench
+
+# Every fault at every point; make test takes a sample of them.
+torture: venv
+	python -m tests.torture
 
 docs: venv
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .

@@ -19,6 +19,7 @@ from njord_telemetry.catalogue import Catalogue
 from njord_telemetry.intake import Intake
 from njord_telemetry.store import Store
 
+from tests.bench import journals
 from tests.bench.hosts import Host, make_host
 from tests.testbench.packages import ROOT
 
@@ -135,10 +136,33 @@ def intake(messages: int = 200_000, runs: int = 5) -> Row:
     )
 
 
+def cleanup(work: Path, runs: int = 5) -> t.Iterator[Row]:
+    """The roll-up of a day of journals beside a plain program and DuckDB; what it takes of memory; what idling costs."""
+    taken, size = journals.compared(work, runs)
+    speed = {name: statistics.median(size / 1e6 / seconds for seconds in every) for name, every in taken.items()}
+    for name, other in (
+        ("ours", "plain"),
+        ("ours", "duckdb"),
+        ("ours, with isal", "duckdb"),
+        ("ours, first run", "plain"),
+    ):
+        ratios = sorted(b / a for a, b in zip(taken[name], taken[other]))
+        text = f"{other}, {ratios[0]:.2f} to {ratios[-1]:.2f} run by run"
+        yield Row(f"clean-up, a day to 5m and gzip: {name}", speed[name], "MB/s", speed[other], text, runs)
+    megabyte = 1024 * 1024
+    for series, minutes, bound in ((650, 1440, 32), (20_000, 30, 100)):
+        used = journals.memory(work, series, minutes) / megabyte
+        yield Row(f"clean-up: memory at {series} series", used, "MiB", bound, "bound", 1)
+    yield Row("clean-up: nothing to do among 10,000 files", journals.idle(work, 10_000, runs), "s", 1, "bound", runs)
+
+
 def main() -> None:
     rows = [intake()]
     print(rows[0], flush=True)
     with tempfile.TemporaryDirectory() as directory:
+        for row in cleanup(Path(directory, "journals")):
+            print(row, flush=True)
+            rows.append(row)
         for measure, name in ((costs, "njord-bench-role"), (weekly, "njord-bench-site")):
             with make_host(Path(directory), name, "trixie") as host:
                 for row in measure(host):

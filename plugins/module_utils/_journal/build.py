@@ -12,6 +12,7 @@ matter.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import heapq
@@ -65,6 +66,9 @@ class Made(t.NamedTuple):
     counts: Counts
     facts: dict[str, Facts]
 
+
+# By the text of the series.
+_Bucket = t.Dict[str, t.Tuple[Series, Partial]]
 
 NOTHING = Made(Intent([], [], []), Counts(), {})
 
@@ -216,6 +220,10 @@ def _merge(step: Step, outputs: _Outputs) -> Counts:
 _MAKERS: dict[str, t.Callable[[Step, _Outputs], Counts]] = {COMPRESS: _compress, DROP: _compare}
 
 
+def _lists() -> dict[bytes, list[Match]]:
+    return collections.defaultdict(list)
+
+
 class _Merger(LineReader):
     def __init__(self, step: Step, outputs: _Outputs, runs: _Runs) -> None:
         super().__init__(DEFAULT_INTERVAL)
@@ -224,10 +232,13 @@ class _Merger(LineReader):
         self.runs = runs
         self.counts = Counts()
         self.bucket = (step.resolution or 0) * 10**9
-        self.partials: dict[int, dict[Series, Partial]] = {}
+        self.partials: dict[int, _Bucket] = collections.defaultdict(dict)
         self._count = 0
         self._is_open_ended = False
-        self._groups: dict[int, dict[bytes, list[Match]]] = {}
+        # Of this block, by bucket and text; and whether its times only grow.
+        self._groups: dict[int, dict[bytes, list[Match]]] = collections.defaultdict(_lists)
+        self._is_in_order = True
+        self._time = 0
 
     def regular(self, time: int, matches: list[Match], form: Form) -> None:
         self.counts.read += len(matches)
@@ -239,16 +250,14 @@ class _Merger(LineReader):
         if limit is None:
             self.counts.expired += len(matches)
             return
-        if any(known[match[1]].interval > limit for match in matches):
+        if max(self.intervals) > limit:
             self._carry_matches(time, [match for match in matches if known[match[1]].interval > limit], form)
             matches = [match for match in matches if known[match[1]].interval <= limit]
-        groups = self._groups.setdefault(time - time % self.bucket, {})
+        self._is_in_order = self._is_in_order and time >= self._time
+        self._time = time
+        groups = self._groups[time - time % self.bucket]
         for match in matches:
-            group = groups.get(match[1])
-            if group is None:
-                groups[match[1]] = [match]
-            else:
-                group.append(match)
+            groups[match[1]].append(match)
 
     def single(self, line: bytes, record: Record) -> None:
         self.counts.read += 1
@@ -278,17 +287,22 @@ class _Merger(LineReader):
             self._is_open_ended = False
 
     def end_of_block(self) -> None:
+        merged = 0
         for start, groups in self._groups.items():
             for text, matches in groups.items():
                 known = self.known[text]
                 values = [float(match[2]) for match in matches]
-                newest = max(match[0] for match in matches)
-                last = max(value for match, value in zip(matches, values) if match[0] == newest)
-                self._partial(start, known.series).take(values, int(newest), last)
-                self.counts.merged += len(values)
+                partial = self._partial(start, known.series)
+                if known.series.metric_type == "counter":
+                    partial.count_values(values)
+                else:
+                    partial.take(values, *self._newest(matches, values))
+                merged += len(values)
                 if known.unknown:
                     self._dropped(known.unknown, len(values))
+        self.counts.merged += merged
         self._groups.clear()
+        self._is_in_order, self._time = True, 0
         if self._count > MOST_PARTIALS and len(self.partials) > 1:
             self.flush(keep=1)
 
@@ -298,13 +312,20 @@ class _Merger(LineReader):
         self.runs.write((start, self.partials.pop(start)) for start in starts[: len(starts) - keep])
         self._count = sum(map(len, self.partials.values()))
 
+    def _newest(self, matches: list[Match], values: list[float]) -> tuple[int, float]:
+        """Time and value; of equal times the larger value."""
+        newest = matches[-1][0]
+        if self._is_in_order and (len(matches) == 1 or matches[-2][0] != newest):
+            return int(newest), values[-1]
+        return max((int(match[0]), value) for match, value in zip(matches, values))
+
     def _partial(self, start: int, series: Series) -> Partial:
-        bucket = self.partials.setdefault(start, {})
-        partial = bucket.get(series)
-        if partial is None:
-            partial = bucket[series] = Partial()
+        bucket = self.partials[start]
+        found = bucket.get(series.text)
+        if found is None:
+            found = bucket[series.text] = (series, Partial())
             self._count += 1
-        return partial
+        return found[1]
 
     def _carry_matches(self, time: int, matches: list[Match], form: Form) -> None:
         for interval, run in itertools.groupby(matches, lambda match: self.known[match[1]].interval):
@@ -337,13 +358,12 @@ class _Runs:
         self._made = 0
         self._runs: list[Output] = []
 
-    def write(self, buckets: t.Iterable[tuple[int, dict[Series, Partial]]]) -> None:
+    def write(self, buckets: t.Iterable[tuple[int, _Bucket]]) -> None:
         for start, partials in buckets:
             if start <= self._until or not self._runs:
                 self._begin()
             self._until = start
-            ordered = sorted(partials.items(), key=lambda item: item[0].text)
-            self._write([(start, series, partial) for series, partial in ordered])
+            self._write([(start, *partials[text]) for text in sorted(partials)])
 
     def finish(self) -> None:
         """Gives the target what it holds."""

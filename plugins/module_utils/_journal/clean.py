@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import multiprocessing
 import os
 import typing as t
@@ -131,7 +133,7 @@ def clean(options: Options, progress: Progress = lambda _what, _done, _all: None
         )
         return result
     try:
-        with locked(options.root, shared=options.dry_run):
+        with locked(options.root, shared=options.dry_run), _without_collector():
             _Run(options, result, progress).run()
     except Busy as error:
         result.note(
@@ -144,6 +146,14 @@ def clean(options: Options, progress: Progress = lambda _what, _done, _all: None
             "critical",
             f"An interrupted run cannot be brought to its end, and nothing was touched: {error}.",
             "Bring the journals that it names back from a backup, and remove that record: till then nothing is done.",
+        )
+    except Changed as error:
+        result.note(
+            "journal.recovery",
+            options.root,
+            "critical",
+            f"An interrupted run cannot be brought to its end now, and nothing was touched: {error}.",
+            "Have the process close it (fuser -v names it), and run it again.",
         )
     except OSError as error:
         where = f"{error.strerror}: {error.filename}" if error.filename else str(error)
@@ -160,10 +170,23 @@ def clean(options: Options, progress: Progress = lambda _what, _done, _all: None
 _COMPARE = "Compare it with logging.journal_dir and paths.journal_dir in base.yaml, and see whether the services run."
 
 
+@contextlib.contextmanager
+def _without_collector() -> t.Iterator[None]:
+    """Millions of small objects are made here, and none of them in a circle: to look for those takes a fifth longer."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _Run:
     def __init__(self, options: Options, result: Result, progress: Progress) -> None:
         self.options = options
-        self.root = options.root
+        # Below a link nothing is followed, and the directory may be one itself.
+        self.root = os.path.realpath(options.root)
         self.result = result
         self.progress = progress
         self.open: set[tuple[int, int]] = set()
@@ -172,11 +195,11 @@ class _Run:
         self.sizes: dict[str, int] = {}
 
     def run(self) -> None:
+        self.open, unknown = open_files()
         left = read_intent(self.root)
         if left:
             reason = "an earlier run was interrupted while it exchanged files"
-            self._act(Action(RECOVER, ", ".join(rename.path for rename in left.renames), reason), recover, self.root)
-        self.open, unknown = open_files()
+            self._act(Action(RECOVER, ", ".join(new.path for new in left.renames), reason), self._recover, self.root)
         tree = self._look(left if self.options.dry_run else None)
         self.result.before = _sizes(tree)
         self.facts = {file.path: file.facts for file in tree.files.values() if file.facts}
@@ -194,11 +217,17 @@ class _Run:
             action = Action(REMOVE, path, "an interrupted run left it, and nothing needs it")
             self._act(action, os.unlink, f"{self.root}/{path}")
         self.result.actions += [action for actions in rows for action in actions]
-        if self._is_plausible(tree, made) and not self.options.dry_run:
+        plausible = self._is_plausible(tree, made)
+        if plausible and not self.options.dry_run:
             self._do(made.steps, rows)
         self.result.is_complete = True
         if not self.options.dry_run:
             self._remember(tree)
+            if plausible:
+                self._forget_consumed()
+
+    def _recover(self, root: str) -> None:
+        recover(root, self._is_open)
 
     def _act(self, action: Action, do: t.Callable[[str], t.Any], path: str) -> None:
         self.result.actions.append(action)
@@ -404,6 +433,9 @@ class _Run:
                 for file in now.files.values()
             },
         )
+
+    def _forget_consumed(self) -> None:
+        """What would be beyond the last level by now."""
         consumed = read_consumed(self.root)
         kept = [one for one in consumed if self.options.today - one.day <= self.options.rules.policy.last_day]
         if len(kept) < len(consumed):

@@ -30,7 +30,7 @@ from .state import (
     remove_intent,
     write_intent,
 )
-from .stream import Identity, file_hash, sync_directory
+from .stream import Identity, file_hash, sync
 
 
 class Busy(Exception):
@@ -96,35 +96,64 @@ def commit(root: str, intent: Intent, is_open: t.Callable[[Identity], bool]) -> 
             raise Changed(f"{source.path} changed meanwhile")
         if is_open(source.identity):
             raise Changed(f"{source.path} was opened meanwhile")
-    for directory in _directories(root, intent):
-        # The names of what was written.
-        sync_directory(directory)
+    taken = _taken(root, intent)
+    if taken:
+        raise Changed(f"{taken} is there meanwhile")
+    # The names of what was written.
+    _sync_directories(root, intent)
     write_intent(root, intent)
     _exchange(root, intent, is_certain=True)
 
 
-def recover(root: str) -> Intent | None:
-    """Brings an exchange that was interrupted to its end, or takes it back where a disk has lost what was written.
+def recover(root: str, is_open: t.Callable[[Identity], bool]) -> Intent | None:
+    """Brings an exchange that was interrupted to its end, or takes it back where that would lose or double something.
 
+    :raises Changed: where somebody has a source open.
     :raises Broken: where neither can be done.
     """
     intent = read_intent(root)
     if intent is None:
         return None
-    lost = [new for new in intent.renames if not _is_there(root, new)]
-    if lost and all(_is_source(root, source) for source in intent.sources):
-        # Only a disk that says it has written what it has not comes here.
-        for new in intent.renames:
-            _unlink(f"{root}/{new.temporary if new in lost else new.path}")
-        remove_intent(root)
+    for source in intent.sources:
+        if is_open(source.identity) and _is_same(root, source):
+            raise Changed(f"{source.path} was opened meanwhile")
+    doubt = _doubt(root, intent)
+    if not doubt:
+        _exchange(root, intent, is_certain=False)
         return intent
-    if lost:
-        raise Broken(
-            f"{lost[0].path} is neither in its place nor under {lost[0].temporary} as it was written, and journals "
-            f"that went into it are gone; {INTENT} names them"
-        )
-    _exchange(root, intent, is_certain=False)
+    if not all(_is_same(root, source) for source in intent.sources):
+        raise Broken(f"{doubt}, and journals that went into it are gone; {INTENT} names them")
+    paths = {source.path for source in intent.sources}
+    for new in intent.renames:
+        if os.path.lexists(f"{root}/{new.temporary}"):
+            _unlink(f"{root}/{new.temporary}")
+        elif new.path not in paths:
+            _unlink(f"{root}/{new.path}")
+    remove_intent(root)
     return intent
+
+
+def _doubt(root: str, intent: Intent) -> str:
+    """Why an exchange cannot be brought to its end, a clause; empty where it can."""
+    for new in intent.renames:
+        # Only a disk that says it has written what it has not comes here.
+        if not _is_there(root, new):
+            return f"{new.path} is neither in its place nor under {new.temporary} as it was written"
+    for source in intent.sources:
+        if _is_same(root, source) and not _is_source(root, source):
+            return f"{source.path} changed after it was read"
+    taken = _taken(root, intent)
+    return f"{taken} was there before what should come into its place" if taken else ""
+
+
+def _taken(root: str, intent: Intent) -> str:
+    """A path that something else has which is not to go; empty where there is none."""
+    paths = {source.path for source in intent.sources}
+    for new in intent.renames:
+        is_to_come = os.path.lexists(f"{root}/{new.temporary}")
+        if is_to_come and new.path not in paths and os.path.lexists(f"{root}/{new.path}"):
+            return new.path
+    return ""
 
 
 def discard(root: str, intent: Intent) -> None:
@@ -146,7 +175,7 @@ def rename(root: str, old: str, new: str) -> None:
         raise Changed(f"{new} is there meanwhile")
     place = Path(root, new)
     Path(root, old).rename(place)
-    sync_directory(str(place.parent))
+    sync(str(place.parent))
 
 
 def _exchange(root: str, intent: Intent, is_certain: bool) -> None:
@@ -156,24 +185,28 @@ def _exchange(root: str, intent: Intent, is_certain: bool) -> None:
     for new in intent.renames:
         if os.path.lexists(f"{root}/{new.temporary}"):
             Path(root, new.temporary).rename(Path(root, new.path))
-    for directory in _directories(root, intent):
-        sync_directory(directory)
+        # Once more, like the directories, before it is all there is: a disk may have said that it had written what it
+        # had not.
+        sync(f"{root}/{new.path}")
+    _sync_directories(root, intent)
     for source in intent.sources:
         if is_certain or _is_source(root, source):
             with contextlib.suppress(FileNotFoundError):
                 # Where a rename took its place it is gone already.
                 if Identity.of(Path(root, source.path).lstat()) == source.identity:
                     Path(root, source.path).unlink()
-    for directory in _directories(root, intent):
-        sync_directory(directory)
+    _sync_directories(root, intent)
     known = set(read_consumed(root)) if not is_certain else set()
     append_consumed(root, [entry for entry in intent.consumed if entry not in known])
+    _sync_directories(root, intent)
     remove_intent(root)
 
 
-def _directories(root: str, intent: Intent) -> list[str]:
-    paths = [rename.path for rename in intent.renames] + [source.path for source in intent.sources]
-    return sorted({str(Path(root, path).parent) for path in paths})
+def _sync_directories(root: str, intent: Intent) -> None:
+    """The one of the record first: nothing that it speaks of may be on the disk without it."""
+    paths = [new.path for new in intent.renames] + [source.path for source in intent.sources]
+    for directory in [root, *sorted({str(Path(root, path).parent) for path in paths} - {root})]:
+        sync(directory)
 
 
 def _is_there(root: str, new: Rename) -> bool:
@@ -182,6 +215,12 @@ def _is_there(root: str, new: Rename) -> bool:
         if status is not None and status.st_size == new.size and file_hash(f"{root}/{path}") == new.digest:
             return True
     return False
+
+
+def _is_same(root: str, source: Gone) -> bool:
+    """Whether it is there, whatever was added to it."""
+    status = _status(f"{root}/{source.path}")
+    return status is not None and Identity.of(status)[:2] == source.identity[:2]
 
 
 def _is_source(root: str, source: Gone) -> bool:

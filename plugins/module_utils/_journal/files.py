@@ -104,7 +104,9 @@ class Tree:
         """Whether no record is added to it any more, as far as its name and its records tell."""
         if file.is_growing or (file.name.day is not None and file.name.day // DAY_NS >= self.today):
             return False
-        return file.newest is None or not self.today <= file.newest <= self.today + 1
+        # One from a clock that is wrong is not waited for.
+        days = {day for day, _resolution in file.facts.holdings} if file.facts else {file.newest}
+        return days.isdisjoint((self.today, self.today + 1))
 
 
 def walk(root: str, today: int, intent: Intent | None, remembered: Remembered) -> tuple[Tree, list[File]]:
@@ -118,6 +120,7 @@ def walk(root: str, today: int, intent: Intent | None, remembered: Remembered) -
     replaced = {to for temporary, to in appears.items() if os.path.lexists(f"{root}/{temporary}")}
     goes = {source.path: source for source in intent.sources} if intent else {}
     seen: dict[tuple[int, int], str] = {}
+    both: set[str] = set()
     for path, at, status in _files(tree):
         if path in (STATE, CONSUMED, INTENT):
             continue
@@ -130,7 +133,9 @@ def walk(root: str, today: int, intent: Intent | None, remembered: Remembered) -
             continue
         twice = seen.setdefault((status.st_dev, status.st_ino), path)
         if twice != path:
-            tree.problems.append(Problem(path, f"it is the same file as {twice}"))
+            # Neither is touched: what came of the one would be counted again with the other.
+            both.add(twice)
+            tree.problems += [Problem(one, f"{path} and {twice} are the same file") for one in (twice, path)]
             continue
         try:
             file = _look(tree, path, at, status, remembered)
@@ -140,7 +145,9 @@ def walk(root: str, today: int, intent: Intent | None, remembered: Remembered) -
         tree.files[path] = file
         if file.kind == METRICS and file.facts is None and tree.is_settled(file):
             unread.append(file)
-    return tree, unread
+    for path in both & tree.files.keys():
+        del tree.files[path]
+    return tree, [file for file in unread if file.path not in both]
 
 
 def scan(file: File) -> Facts:
@@ -165,9 +172,8 @@ class _Scan(LineReader):
 
     def regular(self, time: int, matches: list[Match], form: Form) -> None:
         day = time // DAY_NS
-        intervals = {self.known[match[1]].interval for match in matches}
-        if len(intervals) == 1:
-            self._hold(day, intervals.pop(), len(matches))
+        if len(self.intervals) == 1:
+            self._hold(day, next(iter(self.intervals)), len(matches))
         else:
             for match in matches:
                 self._hold(day, self.known[match[1]].interval, 1)

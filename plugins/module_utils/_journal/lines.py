@@ -21,16 +21,19 @@ from .record import Record, Rejected, Series, parse, read, read_interval, read_p
 from .stream import Block
 
 # A text that is not seen again must not be kept for ever.
-MOST_KNOWN = 100_000
+MOST_KNOWN, MOST_KNOWN_BYTES = 100_000, 16 * 1024 * 1024
 _LINES = re.compile(rb"[^\n]*\n|[^\n]+")
 _TIME, _TEXT = operator.itemgetter(0), operator.itemgetter(1)
-# Not every number of JSON: the largest are left to the rule.
+# Not every time and not every number of JSON: the largest are left to the rule.
+_TIME_NS = rb"([1-8]\d{18})"
 _NUMBER = rb"-?(?:0|[1-9]\d{0,16})(?:\.\d{1,40})?(?:[eE][-+]?\d{1,2})?"
 
 _FIGURES = frozenset(
     ["timestamp_ns", "value", "count", "sum", "min", "max", "last", "last_timestamp_ns", "observations", "sketch"]
 ) | {"relative_error"}
-_FIGURES_LAST = re.compile(rb'\{"timestamp_ns": ([1-9]\d{18}), ([^\n]*?), ("(?:count|observations)": [^\n]*)\n?')
+_FIGURES_LAST = re.compile(
+    rb'\{"timestamp_ns": %b, ([^\n]*?), ("(?:count|observations)": [^\n]*)\n?' % _TIME_NS
+)
 
 # (time, text between, value), as bytes.
 Match = t.Tuple[bytes, bytes, bytes]
@@ -59,7 +62,7 @@ class Known(t.NamedTuple):
 
 def _form(space: bytes) -> Form:
     start, comma, value = (part.replace(b" ", space) for part in (b'{"timestamp_ns": ', b", ", b', "value": '))
-    line = rb"%b([1-9]\d{18})%b([^\n]*)%b(%b)\}" % (re.escape(start), comma, re.escape(value), _NUMBER)
+    line = rb"%b%b%b([^\n]*)%b(%b)\}" % (re.escape(start), _TIME_NS, comma, re.escape(value), _NUMBER)
     return Form(
         start,
         comma,
@@ -81,7 +84,10 @@ class LineReader:
     def __init__(self, interval: int) -> None:
         self.interval = interval
         self.known: dict[bytes, Known] = {}
+        # Those of the regular lines of this block.
+        self.intervals: set[int] = set()
         self._odd: set[bytes] = set()
+        self._known_bytes = 0
         self._is_in_long_line = False
 
     def start(self, interval: int) -> None:
@@ -89,11 +95,10 @@ class LineReader:
         self._is_in_long_line = False
         if interval != self.interval:
             self.interval = interval
-            self.known.clear()
-            self._odd.clear()
+            self._forget()
 
     def regular(self, time: int, matches: list[Match], form: Form) -> None:
-        """Lines of one time; the text of each is in ``known``."""
+        """Lines of one time; the text of each is in ``known``, and its interval in ``intervals``."""
         raise NotImplementedError
 
     def single(self, line: bytes, record: Record) -> None:
@@ -110,9 +115,8 @@ class LineReader:
         """What was handed on since the last one may be let go."""
 
     def feed(self, block: Block) -> None:
-        if len(self.known) + len(self._odd) > MOST_KNOWN:
-            self.known.clear()
-            self._odd.clear()
+        if len(self.known) + len(self._odd) > MOST_KNOWN or self._known_bytes > MOST_KNOWN_BYTES:
+            self._forget()
         if not block.parsable:
             self.reject(block.lines, "a line that is too long", self._is_in_long_line)
             self._is_in_long_line = not block.lines.endswith(b"\n")
@@ -123,6 +127,11 @@ class LineReader:
         else:
             self._matched(block.lines, form)
         self.end_of_block()
+
+    def _forget(self) -> None:
+        self.known.clear()
+        self._odd.clear()
+        self._known_bytes = 0
 
     def _matched(self, lines: bytes, form: Form) -> None:
         matches: list[Match] = form.pattern.findall(lines)
@@ -138,6 +147,7 @@ class LineReader:
         if irregular:
             self._single_lines([form.raw(match) for match in matches if match[1] in irregular])
             matches = [match for match in matches if match[1] not in irregular]
+        self.intervals = {self.known[text].interval for text in texts - irregular}
         for time, run in itertools.groupby(matches, _TIME):
             self.regular(int(time), list(run), form)
 
@@ -149,6 +159,7 @@ class LineReader:
         """None where a line with this text needs to be read as a whole."""
         known = self.known.get(text)
         if known is None and text not in self._odd:
+            self._known_bytes += len(text)
             known = self._read_text(text)
             if known is None:
                 self._odd.add(text)

@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 from .files import File, Group, Tree
 from .format import DAY_NS, LOG, METRICS, TRADING, day_stamp, resolution_name
 from .policy import Policy
-from .state import Consumed, Holdings
+from .state import Consumed, Facts, Holdings
 
 ROLL_UP, EXPIRE, COMPRESS, ROTATE, DROP = ACTIONS = ("roll up", "expire", "compress", "rotate", "drop")
 # A journal that is compressed takes less than this share of its lines.
@@ -132,7 +132,8 @@ class _Planner:
         self.is_open = is_open
         self.consumed = consumed
         self.result = Plan()
-        self.taken = set(tree.files)
+        self.there = {*tree.files, *(problem.path for problem in tree.problems)}
+        self.taken = {*self.there, *tree.links}
         self.groups: dict[Group, list[_Journal]] = {}
         self.drops: dict[str, int] = {}
 
@@ -145,7 +146,8 @@ class _Planner:
             self._restored(journals)
             self._age(group, journals)
             for journal in sorted(journals, key=lambda one: one.path):
-                if journal.holdings and self._is_compressible(journal.compressed, journal.newest):
+                is_compressible = self._is_compressible(journal.compressed, journal.newest)
+                if journal.holdings and is_compressible and f"{journal.path}.gz" not in self.taken:
                     self._compress(journal)
         self._others()
         self._rotate()
@@ -167,9 +169,11 @@ class _Planner:
         for file in self.tree.files.values():
             if file.kind != METRICS or file.facts is None or not self.tree.is_settled(file):
                 continue
+            if self._is_left_to_its_twin(file, file.facts):
+                continue
             if self.is_open(file):
                 self._refuse(file.path, "a process holds it open, though its days are over", _FUSER.format(file.at))
-            elif not self._is_twin(file):
+            else:
                 facts = file.facts
                 journal = _Journal(
                     file.path,
@@ -183,36 +187,44 @@ class _Planner:
                 )
                 self.groups.setdefault(file.group, []).append(journal)
 
-    def _is_twin(self, file: File) -> bool:
-        """Whether it is one of a plain file and its compressed twin that must not both be counted."""
-        plain, packed = (self.tree.files.get(path) for path in _twins(file.path))
-        if plain is None or packed is None or plain.kind != METRICS or packed.kind != METRICS:
+    def _is_left_to_its_twin(self, file: File, facts: Facts) -> bool:
+        """Whether it is one of a plain file and its compressed twin, and the other one is counted, or neither."""
+        other = _twin(file.path)
+        if other not in self.there:
             return False
-        same = plain.facts and packed.facts and plain.facts.content == packed.facts.content
-        if not same:
-            self._refuse(
-                file.path,
-                f"it and {(plain if file is packed else packed).path} should be the same, and differ",
-                f"zdiff {plain.at} {packed.at} shows how; keep one, and give the other another name.",
-                "critical",
-            )
+        twin = self.tree.files.get(other)
+        if twin is None or twin.kind != METRICS or not twin.facts or twin.facts.content != facts.content:
+            self._refuse_twin(file, other)
             return True
-        if file is packed or self.is_open(packed):
+        held = next((one for one in (file, twin) if self.is_open(one)), None)
+        if held:
+            reason = f"{other} holds the same lines, and a process holds {held.path} open"
+            self._refuse(file.path, reason, _FUSER.format(held.at))
+            return True
+        if file.name.compressed:
             return False
-        facts = t.cast("t.Any", file.facts)
-        self.drops[packed.path] = self._add(
+        self.drops[other] = self._add(
             Step(
                 DROP,
                 (file.path,),
-                f"{packed.path} holds the same lines",
+                f"{other} holds the same lines",
                 lines=sum(facts.holdings.values()),
                 bytes=facts.bytes,
                 first=facts.first,
                 last=facts.last,
-                twin=packed.path,
+                twin=other,
             )
         )
         return True
+
+    def _refuse_twin(self, file: File, other: str) -> None:
+        plain, packed = _twins(file.at)
+        self._refuse(
+            file.path,
+            f"it and {other} should be the same, and are not",
+            f"zdiff {plain} {packed} shows how; keep one, and give the other another name.",
+            "critical",
+        )
 
     def _restored(self, journals: list[_Journal]) -> None:
         """Leaves out what went into a roll-up that is still there: it came back, and would be counted twice."""
@@ -220,6 +232,7 @@ class _Planner:
             coarser = [
                 other.path
                 for other in journals
+                if other is not journal
                 for day, resolution in other.holdings
                 if any(day == mine and resolution > finer for mine, finer in journal.holdings)
             ]
@@ -381,6 +394,9 @@ class _Planner:
         for file in self.tree.files.values():
             if file.kind != METRICS or not file.is_growing or file.oldest is None or file.oldest >= self.tree.today:
                 continue
+            if _twin(file.path) in self.there:
+                self._refuse_twin(file, _twin(file.path))
+                continue
             old = PurePosixPath(file.path)
             for suffix in _suffixes():
                 path = str(old.with_name(f"{old.stem}.{day_stamp(self.tree.today)}{suffix}{old.suffix}"))
@@ -398,6 +414,11 @@ def _twins(path: str) -> tuple[str, str]:
     """The plain and the compressed path of the same journal."""
     plain = path[: -len(".gz")] if path.endswith(".gz") else path
     return plain, f"{plain}.gz"
+
+
+def _twin(path: str) -> str:
+    """The other one of the two."""
+    return next(one for one in _twins(path) if one != path)
 
 
 def _suffixes() -> t.Iterator[str]:

@@ -27,7 +27,9 @@ from .sketch import Sketch
 # The sum of 2^53 values up to here is a float still.
 LARGEST = 1e290
 MOST_COUNTED = 2**53
-# So many addends are kept before they become one.
+# A century of seconds: it becomes a part of a name.
+LONGEST_INTERVAL = 36500 * 86400
+# So many addends are kept before they become two.
 _ADDENDS = 256
 _KEYS = frozenset(
     [*NAME_KEYS, "metric_type", "labels", "timestamp_ns", "interval_seconds", "value", "count", "sum", "min", "max"]
@@ -80,14 +82,20 @@ class Partial:
         self.last = 0.0
         self.sketch: Sketch | None = None
 
-    def take(self, values: list[float], time: int, last: float) -> None:
-        """Values that count once each, the newest of them at ``time``; of equal times the larger is the newest."""
+    def count_values(self, values: list[float]) -> None:
+        """Values that count once each, of a counter: their order and their extent do not matter."""
         self.count += len(values)
         self._add(values)
+
+    def take(self, values: list[float], time: int, last: float) -> None:
+        """Values that count once each, the newest of them at ``time``; of equal times the larger is the newest."""
+        self.count_values(values)
         low, high = min(values), max(values)
-        self.low = min(self.low, low)
-        self.high = max(self.high, high)
-        if (time, last) > (self.last_time, self.last):
+        if low < self.low:
+            self.low = low
+        if high > self.high:
+            self.high = high
+        if time > self.last_time or (time == self.last_time and last > self.last):
             self.last_time, self.last = time, last
 
     def merge(self, other: Partial) -> None:
@@ -109,7 +117,9 @@ class Partial:
     def _add(self, values: list[float]) -> None:
         self.sums += values
         if len(self.sums) > _ADDENDS:
-            self.sums = [math.fsum(self.sums)]
+            total = math.fsum(self.sums)
+            # With what the rounding took, so that a sum of many is as good as one of few.
+            self.sums = [total, math.fsum([*self.sums, -total])]
 
 
 def render(series: Series, start: int, interval: int, partial: Partial) -> str:
@@ -195,7 +205,7 @@ def read_interval(values: dict[str, t.Any]) -> int | None:
     value = values.get("interval_seconds")
     if value is None:
         return None
-    if not _is_number(value) or value < 1 or value % 1:
+    if not _is_number(value) or not 1 <= value <= LONGEST_INTERVAL or value % 1:
         raise Rejected("an interval that is no whole number of seconds")
     return int(value)
 
@@ -223,7 +233,8 @@ def _counted(values: dict[str, t.Any], metric_type: str, time: int) -> Partial:
         total = _number(values, "sum", most=partial.count)
         value = total / times
     partial.sums = [total]
-    partial.low, partial.high, partial.last = (_number(values, key, value) for key in ("min", "max", "last"))
+    extent = (_number(values, key, value, most=partial.count) for key in ("min", "max", "last"))
+    partial.low, partial.high, partial.last = extent
     partial.last_time = read_time(values.get("last_timestamp_ns", time))
     return partial
 

@@ -18,7 +18,7 @@ import os
 import typing as t
 from pathlib import Path
 
-from .stream import Identity, sync_directory
+from .stream import Identity, sync
 
 OURS = ".metrics-cleanup."
 STATE, CONSUMED, INTENT = (f"{OURS}{name}" for name in ("state", "consumed", "intent"))
@@ -122,7 +122,7 @@ def read_consumed(root: str) -> list[Consumed]:
     :raises OSError: where it is there and cannot be read.
     """
     found = []
-    with contextlib.suppress(FileNotFoundError), Path(root, CONSUMED).open(encoding="utf-8") as file:
+    with contextlib.suppress(FileNotFoundError), Path(root, CONSUMED).open(encoding="utf-8", errors="replace") as file:
         for line in file:
             # The last line may have been cut off; its intent is then still there, and says it again.
             with contextlib.suppress(ValueError, TypeError):
@@ -168,7 +168,7 @@ def write_intent(root: str, intent: Intent) -> None:
 
 def remove_intent(root: str) -> None:
     Path(root, INTENT).unlink()
-    sync_directory(root)
+    sync(root)
 
 
 def _replace(root: str, name: str, text: str) -> None:
@@ -179,7 +179,9 @@ def _replace(root: str, name: str, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.rename(Path(root, name))
-    sync_directory(root)
+    # The file once more: a record that is there and empty would be worse than none.
+    sync(f"{root}/{name}")
+    sync(root)
 
 
 def _row(identity: Identity, modified: int, known: Known) -> list[t.Any]:

@@ -40,8 +40,8 @@ _IGZIP, _ISAL = _module("isal.igzip"), _module("isal.isal_zlib")
 BLOCK = 1024 * 1024
 # A line that is longer holds more observations than anything publishes in a minute: it is passed on, never parsed.
 LONGEST_LINE = 4 * 1024 * 1024
-# Level 6 of gzip, and the level of isal that is as small.
-_LEVEL, _LEVEL_OF_ISAL = 6, 2
+# Level 6 takes twice the time of level 4 for a tenth less.
+_LEVEL, _LEVEL_OF_ISAL = 4, 2
 _BUFFER = 256 * 1024
 _DAMAGES: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
 if _ISAL:
@@ -99,7 +99,7 @@ class Source:
 
     def blocks(self, size: int = BLOCK) -> t.Iterator[Block]:
         """
-        :param size: of a block, about, in bytes.
+        :param size: of a block, about, in bytes; no more than the longest line.
         :raises Damaged: where it cannot be decompressed to its end, or changed meanwhile.
         :raises OSError: where it cannot be read.
         """
@@ -108,19 +108,18 @@ class Source:
         too_long = False
         for chunk in self._chunks(size):
             digest.update(chunk)
-            cut = chunk.rfind(b"\n") + 1
-            if not cut:
+            end = chunk.find(b"\n") + 1
+            if not end:
                 rest += chunk
                 if too_long or len(rest) > LONGEST_LINE:
                     too_long = True
                     yield Block(rest, parsable=False)
                     rest = b""
                 continue
-            if too_long:
-                end = chunk.find(b"\n") + 1
+            if too_long or len(rest) + end > LONGEST_LINE:
                 yield Block(rest + chunk[:end], parsable=False)
-                too_long, rest = False, b""
-                chunk, cut = chunk[end:], cut - end
+                too_long, rest, chunk = False, b"", chunk[end:]
+            cut = chunk.rfind(b"\n") + 1
             if cut:
                 yield Block(rest + chunk[:cut])
                 rest = b""
@@ -244,8 +243,9 @@ def file_hash(path: str) -> str:
             digest.update(chunk)
 
 
-def sync_directory(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: str) -> None:
+    """A file, or the names in a directory."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults: a process that is killed, a disk that is full or broken, and one that forgets what was not synced."""
