@@ -118,9 +118,9 @@ summary:
   type: dict
 findings:
   description:
-    - C(retention.policy), C(cleanup.plan), C(journal.directory), C(journal.left), C(journal.unreadable),
-      C(journal.open), C(journal.clock), C(journal.future), C(journal.expiry), C(journal.lock), C(journal.recovery),
-      C(journal.step) and C(journal.run).
+    - C(retention.policy), C(cleanup.plan), C(cleanup.last) (in check mode), C(journal.directory), C(journal.left),
+      C(journal.unreadable), C(journal.open), C(journal.clock), C(journal.future), C(journal.expiry), C(journal.lock),
+      C(journal.recovery), C(journal.step) and C(journal.run).
   returned: always
   type: list
   elements: dict
@@ -134,7 +134,7 @@ from pathlib import Path
 
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import ArgumentSpec, fail, require_absolute
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
-from ansible_collections.njord.telemetry.plugins.module_utils._journal import account, policy
+from ansible_collections.njord.telemetry.plugins.module_utils._journal import account, policy, schedule
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.clean import Action, Options, Result, clean
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.command import moment
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.configuration import (
@@ -143,7 +143,8 @@ from ansible_collections.njord.telemetry.plugins.module_utils._journal.configura
     journal_directories,
 )
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.plan import Rules
-from ansible_collections.njord.telemetry.plugins.module_utils._units import duration, human_size, size
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.state import Last
+from ansible_collections.njord.telemetry.plugins.module_utils._units import duration, human_duration, human_size, size
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -179,6 +180,8 @@ def main() -> None:
         results[root] = clean(options(root))
         looked += [Finding(*note[:4], remedy=note.remedy) for note in results[root].notes]
         looked.append(told(root, results[root], module.check_mode))
+        if module.check_mode and results[root].is_complete:
+            looked.append(told_of_last(root, results[root].last, found))
     actions = [action for result in results.values() for action in result.actions]
     if module.params["plan_file"]:
         write_plan(module, actions)
@@ -271,6 +274,22 @@ def told(root: str, result: Result, is_check: bool) -> Finding:
         )
     figures = {f"cleanup_{kind}_bytes": size.bytes for kind, size in (result.after or result.before).items()}
     return Finding("cleanup.plan", root, "info" if parts else "ok", text, {"figures": figures})
+
+
+def told_of_last(root: str, last: Last | None, found: policy.Policy) -> Finding:
+    """What the scheduled clean-up did, and whether it is overdue."""
+    remedy = "systemctl list-timers njord-metrics-cleanup.timer; ansible-playbook site.yml schedules it"
+    if last is None:
+        text = f"No clean-up of {account.shown(root)} is known to have run."
+        return Finding("cleanup.last", root, "info", text, {}, remedy)
+    ago = time.time() - last.ended
+    parts = [f"{action} {count} files" for action, count in last.actions.items()]
+    text = f"The last clean-up of {account.shown(root)}, {human_duration(ago)} ago, did {', '.join(parts) or 'nothing'}"
+    text += f", and left {last.left} undone." if last.left else "."
+    is_late = ago > 1.5 * schedule.parse(found.cleanup_schedule).longest_gap()
+    severity = "warning" if is_late or last.left else "ok"
+    evidence = {"figures": {"cleanup_done_files": sum(last.actions.values()), "cleanup_left_files": last.left}}
+    return Finding("cleanup.last", root, severity, text, evidence, remedy if severity != "ok" else "")
 
 
 def write_plan(module: AnsibleModule, actions: list[Action]) -> None:

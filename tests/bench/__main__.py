@@ -137,7 +137,7 @@ def intake(messages: int = 200_000, runs: int = 5) -> Row:
 
 
 def cleanup(work: Path, runs: int = 5) -> t.Iterator[Row]:
-    """The roll-up of a day of journals beside a plain program and DuckDB; what it takes of memory; what idling costs."""
+    """The roll-up of a day of journals beside a plain program and DuckDB; its memory; and what idling costs."""
     taken, size = journals.compared(work, runs)
     speed = {name: statistics.median(size / 1e6 / seconds for seconds in every) for name, every in taken.items()}
     for name, other in (

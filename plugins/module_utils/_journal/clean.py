@@ -12,6 +12,7 @@ import dataclasses
 import gc
 import multiprocessing
 import os
+import time
 import typing as t
 from pathlib import Path, PurePosixPath
 
@@ -25,7 +26,9 @@ from .state import (
     Facts,
     Intent,
     Known,
+    Last,
     Remembered,
+    State,
     read_consumed,
     read_intent,
     read_state,
@@ -102,6 +105,7 @@ class Size(t.NamedTuple):
 class Result:
     """
     :param before: files and bytes by kind, ``after`` the same where something was done.
+    :param last: the run before this one.
     """
 
     actions: list[Action] = dataclasses.field(default_factory=list)
@@ -110,6 +114,7 @@ class Result:
     before: dict[str, Size] = dataclasses.field(default_factory=dict)
     after: dict[str, Size] = dataclasses.field(default_factory=dict)
     is_complete: bool = False
+    last: Last | None = None
 
     def note(self, *fields: str) -> None:
         self.notes.append(Note(*fields))
@@ -203,7 +208,7 @@ class _Run:
         tree = self._look(left if self.options.dry_run else None)
         self.result.before = _sizes(tree)
         self.facts = {file.path: file.facts for file in tree.files.values() if file.facts}
-        if not tree.files:
+        if not tree.files and not tree.problems:
             summary = f"{self.root} holds no file: nothing is written there, or it is the wrong directory."
             self.result.note("journal.directory", self.root, "unknown", summary, _COMPARE)
             return
@@ -239,9 +244,11 @@ class _Run:
 
     def _look(self, intent: Intent | None) -> Tree:
         state = read_state(self.root)
+        self.result.last = state.last
+        files = state.files
 
         def remembered(path: str, identity: Identity, modified: int) -> Known | None:
-            entry = state.get(path)
+            entry = files.get(path)
             return entry[2] if entry and entry[:2] == (identity, modified) else None
 
         tree, unread = walk(self.root, self.options.today, intent, t.cast(Remembered, remembered))
@@ -426,13 +433,13 @@ class _Run:
         """So that the next run reads only what is new."""
         now, _unread = walk(self.root, self.options.today, None, self._remembered(tree))
         self.result.after = _sizes(now)
-        write_state(
-            self.root,
-            {
-                file.path: (file.identity, file.modified, Known(file.kind, file.oldest, file.newest, file.facts))
-                for file in now.files.values()
-            },
-        )
+        files = {
+            file.path: (file.identity, file.modified, Known(file.kind, file.oldest, file.newest, file.facts))
+            for file in now.files.values()
+        }
+        done = [action.action for action in self.result.actions if action.state == DONE]
+        actions = {action: done.count(action) for action in dict.fromkeys(done)}
+        write_state(self.root, State(files, Last(time.time(), actions, len(self.result.actions) - len(done))))
 
     def _forget_consumed(self) -> None:
         """What would be beyond the last level by now."""

@@ -31,9 +31,7 @@ _NUMBER = rb"-?(?:0|[1-9]\d{0,16})(?:\.\d{1,40})?(?:[eE][-+]?\d{1,2})?"
 _FIGURES = frozenset(
     ["timestamp_ns", "value", "count", "sum", "min", "max", "last", "last_timestamp_ns", "observations", "sketch"]
 ) | {"relative_error"}
-_FIGURES_LAST = re.compile(
-    rb'\{"timestamp_ns": %b, ([^\n]*?), ("(?:count|observations)": [^\n]*)\n?' % _TIME_NS
-)
+_FIGURES_LAST = re.compile(rb'\{"timestamp_ns": %b, ([^\n]*?), ("(?:count|observations)": [^\n]*)\n?' % _TIME_NS)
 
 # (time, text between, value), as bytes.
 Match = t.Tuple[bytes, bytes, bytes]

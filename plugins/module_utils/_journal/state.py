@@ -100,21 +100,45 @@ class Broken(Exception):
     """A file of ours that is not as we wrote it, a sentence without its final point."""
 
 
-def read_state(root: str) -> dict[str, tuple[Identity, int, Known]]:
-    """By path. What cannot be read is not remembered: it costs time, and nothing else."""
+class Last(t.NamedTuple):
+    """The last run that was no dry one.
+
+    :param ended: unix seconds.
+    :param actions: number of files by what was done to them.
+    :param left: number of files that something was to be done to, and was not.
+    """
+
+    ended: float
+    actions: dict[str, int]
+    left: int
+
+
+class State(t.NamedTuple):
+    """
+    :param files: identity, time of the last change, and what is known, by path.
+    :param last: None where there was no run, as far as is known.
+    """
+
+    files: dict[str, tuple[Identity, int, Known]]
+    last: Last | None
+
+
+def read_state(root: str) -> State:
+    """What cannot be read is not remembered: it costs time, and nothing else."""
     try:
         with Path(root, STATE).open(encoding="utf-8") as file:
             document = json.load(file)
         if document["schema"] != _SCHEMA:
-            return {}
-        return {path: _remembered(row) for path, row in document["files"].items()}
+            return State({}, None)
+        files = {path: _remembered(row) for path, row in document["files"].items()}
+        return State(files, document["last"] and Last(*document["last"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return State({}, None)
 
 
-def write_state(root: str, files: t.Mapping[str, tuple[Identity, int, Known]]) -> None:
-    rows = {path: _row(*entry) for path, entry in files.items()}
-    _replace(root, STATE, json.dumps({"schema": _SCHEMA, "files": rows}))
+def write_state(root: str, state: State) -> None:
+    rows = {path: _row(*entry) for path, entry in state.files.items()}
+    _replace(root, STATE, json.dumps({"schema": _SCHEMA, "files": rows, "last": state.last}))
 
 
 def read_consumed(root: str) -> list[Consumed]:
