@@ -32,19 +32,39 @@ _FIGURES = frozenset(
     ["timestamp_ns", "value", "count", "sum", "min", "max", "last", "last_timestamp_ns", "observations", "sketch"]
 ) | {"relative_error"}
 _FIGURES_LAST = re.compile(rb'\{"timestamp_ns": %b, ([^\n]*?), ("(?:count|observations)": [^\n]*)\n?' % _TIME_NS)
+_NUMBERS = re.compile(rb"%b(?:\n%b)*" % (_NUMBER, _NUMBER))
+_TIME_DIGITS = 19
 
 # (time, text between, value), as bytes.
 Match = t.Tuple[bytes, bytes, bytes]
 
 
 class Form(t.NamedTuple):
-    """How a line is written: its parts around time, text and value."""
+    """How a line is written: its parts around time, text and value.
+
+    :param stamp: is a time with the comma after it.
+    :param mixed: finds (time, text, value, "") of each regular line, and ("", "", "", line) of every other.
+    """
 
     start: bytes
     comma: bytes
     value: bytes
-    pattern: re.Pattern[bytes]
+    stamp: re.Pattern[bytes]
     mixed: re.Pattern[bytes]
+
+    def split(self, lines: bytes) -> list[Match] | None:
+        """All lines, where all are regular; what ``mixed`` says of them, in half the time."""
+        count = lines.count(b"\n")
+        if lines.count(b"\n" + self.start) != count - 1 or lines.count(b"}\n") != count or not lines.endswith(b"\n"):
+            return None
+        begin = len(self.start)
+        time, text = begin + _TIME_DIGITS, begin + _TIME_DIGITS + len(self.comma)
+        parts = [line.rpartition(self.value) for line in lines[:-2].split(b"}\n")]
+        stamps = {head[begin:text] for head, _value, _number in parts}
+        numbers = b"\n".join([number for _head, _value, number in parts])
+        if not _NUMBERS.fullmatch(numbers) or not all(map(self.stamp.fullmatch, stamps)):
+            return None
+        return [(head[begin:time], head[text:], number) for head, _value, number in parts]
 
     def raw(self, match: Match) -> bytes:
         return b"".join((self.start, match[0], self.comma, match[1], self.value, match[2], b"}\n"))
@@ -61,13 +81,8 @@ class Known(t.NamedTuple):
 def _form(space: bytes) -> Form:
     start, comma, value = (part.replace(b" ", space) for part in (b'{"timestamp_ns": ', b", ", b', "value": '))
     line = rb"%b%b%b([^\n]*)%b(%b)\}" % (re.escape(start), _TIME_NS, comma, re.escape(value), _NUMBER)
-    return Form(
-        start,
-        comma,
-        value,
-        re.compile(rb"^%b$" % line, re.MULTILINE),
-        re.compile(rb"^(?:%b|([^\n]+))$" % line, re.MULTILINE),
-    )
+    mixed = re.compile(rb"^(?:%b|([^\n]+))$" % line, re.MULTILINE)
+    return Form(start, comma, value, re.compile(_TIME_NS + comma), mixed)
 
 
 FORMS = (_form(b" "), _form(b""))
@@ -132,8 +147,8 @@ class LineReader:
         self._known_bytes = 0
 
     def _matched(self, lines: bytes, form: Form) -> None:
-        matches: list[Match] = form.pattern.findall(lines)
-        if len(matches) != lines.count(b"\n") + (not lines.endswith(b"\n")):
+        matches = form.split(lines)
+        if matches is None:
             found = form.mixed.findall(lines)
             matches = [match[:3] for match in found if not match[3]]
             odd = [match[3] + b"\n" for match in found if match[3]]
