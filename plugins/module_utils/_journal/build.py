@@ -30,7 +30,7 @@ from .state import NEW, Consumed, Facts, Gone, Intent, Rename
 from .stream import BLOCK, Damaged, Output, Source, file_hash
 
 # Buckets are written out when so many series of them are in memory; the newest one stays.
-MOST_PARTIALS = 8_000
+MOST_PARTIALS = 4_000
 # So many files are open at once for writing, and so many runs are merged at once.
 MOST_OPEN = 64
 

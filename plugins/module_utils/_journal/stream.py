@@ -37,7 +37,7 @@ def _module(name: str) -> t.Any:
 # Two libraries, the same lines when they are read: isal's takes a third of the time.
 _IGZIP, _ISAL = _module("isal.igzip"), _module("isal.isal_zlib")
 
-BLOCK = 1024 * 1024
+BLOCK = 512 * 1024
 # A line that is longer holds more observations than anything publishes in a minute: it is passed on, never parsed.
 LONGEST_LINE = 4 * 1024 * 1024
 # Level 6 takes twice the time of level 4 for a tenth less.
