@@ -38,7 +38,7 @@ options:
     default: /opt/njord_quant
   retention:
     description:
-      - A policy that takes the place of the host's, such as C({raw_metrics: [{resolution: 1m, retention_days: 7}]}).
+      - A policy that takes the place of the host's, written as there, with C(raw_metrics) and C(cleanup_schedule).
     type: dict
   compress_after:
     description: A journal whose newest record is of this age is compressed; whole days.
