@@ -49,7 +49,7 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     interval = schedule.parse(policy.cleanup_schedule).longest_gap()
     ended = time.time()
     run = account.Run(results, ended, ended - begun, interval)
-    _print(run, given)
+    sys.stdout.writelines(_told(run, given))
     if given.textfile and not given.dry_run:
         _write_metrics(Path(given.textfile), run)
     return DONE if run.succeeded else LEFT
@@ -113,7 +113,8 @@ def _clean(directory: str, policy: Policy, given: argparse.Namespace) -> Result:
     return clean(options, _progress if sys.stderr.isatty() and not given.json else lambda _what, _done, _all: None)
 
 
-def _print(run: account.Run, given: argparse.Namespace) -> None:
+def _told(run: account.Run, given: argparse.Namespace) -> t.Iterator[str]:
+    """What standard output says, part by part."""
     if given.json:
         document = {
             directory: {
@@ -123,16 +124,16 @@ def _print(run: account.Run, given: argparse.Namespace) -> None:
             }
             for directory, result in run.results.items()
         }
-        print(json.dumps({"succeeded": run.succeeded, "directories": document}, indent=2))
+        yield json.dumps({"succeeded": run.succeeded, "directories": document}, indent=2) + "\n"
         return
     for directory, result in run.results.items():
         done = "would be done" if given.dry_run else "done"
         actions = account.summary(result)["actions"]
-        print(f"{account.shown(directory)}: " + (_sentence(actions, done) or "nothing to do"))
+        yield f"{account.shown(directory)}: {_sentence(actions, done) or 'nothing to do'}\n"
         if given.dry_run or given.verbose:
-            print(account.table(result.actions), end="")
+            yield account.table(result.actions)
         for note in result.notes:
-            print(f"{note.severity}: {account.shown(note.summary)} {account.shown(note.remedy)}".rstrip())
+            yield f"{note.severity}: {account.shown(note.summary)} {account.shown(note.remedy)}".rstrip() + "\n"
 
 
 def _sentence(actions: dict[str, dict[str, int]], done: str) -> str:
@@ -188,7 +189,3 @@ _count = _option(lambda text: _whole(text, 0, float("inf")), "a number of bytes"
 _jobs = _option(lambda text: _whole(text, 1, 64), "a number from 1 to 64")
 _percent = _option(_share, "a number from 0 to 100")
 _moment = _option(moment, "a time such as 2026-01-31T02:00:00Z")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

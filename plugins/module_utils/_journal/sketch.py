@@ -187,7 +187,7 @@ def _tally(values: t.Iterable[float]) -> tuple[int, dict[int, int], dict[int, in
     negative: dict[int, int] = {}
     frexp, place, bounds = math.frexp, bisect.bisect_left, _BOUNDS
     for value in values:
-        mantissa, exponent = frexp(value if type(value) is float else _float(value))
+        mantissa, exponent = frexp(value if value.__class__ is float else _float(value))
         # frexp leaves NaN and infinities as they are: they are in none of these ranges.
         if 0.5 <= mantissa < 1:
             index = (exponent - 1) * _PER_DOUBLING + place(bounds, mantissa) - 1

@@ -6,16 +6,20 @@ The model keeps every observation that a record stands for, and does its arithme
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import fractions
 import gzip
 import json
 import math
+import os
 import re
 import typing as t
 from pathlib import Path
 
+import pytest
+from ansible_collections.njord.telemetry.plugins.module_utils._journal import clean as clean_module
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.clean import Action, Options, Result, clean
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.plan import Rules
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.policy import Level, Policy
@@ -32,6 +36,9 @@ KEPT = (f"{OURS}state", f"{OURS}consumed")
 RESOLUTIONS = {60: "1m", 300: "5m", 3600: "1h", 86400: "1d"}
 POLICY = Policy((Level(60, 2), Level(300, 5), Level(3600, 12), Level(86400, 30)), "0 2 * * *", "a test")
 NO_ROLL_UP = Policy((Level(60, 30),), "0 2 * * *", "a test")
+
+# A disk takes most of the time where none is lost.
+MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)  # noqa: S108
 
 _NAME = re.compile(
     r"(?:(?P<stem>.+)_\d+[smhd]|(?P<aggregated>aggregated_metrics))(?:\.\d{8}(?:\.\d+)?)?(?P<ending>\.\w+)"
@@ -161,6 +168,14 @@ def snapshot(root: Path, but: t.Collection[str] = ()) -> dict[str, tuple[bytes, 
             modified = 0 if path.is_dir() and but else status.st_mtime_ns
             found[str(path.relative_to(root))] = (content, modified, status.st_mode)
     return found
+
+
+@contextlib.contextmanager
+def nobody_has_a_file_open() -> t.Iterator[None]:
+    """So that not every step looks at every process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clean_module, "open_files", lambda: (set(), 0))
+        yield
 
 
 def group(path: str) -> Group:

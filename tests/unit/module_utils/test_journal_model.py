@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -14,7 +13,6 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._journal import clean as clean_module
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.policy import Level, Policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +20,7 @@ from hypothesis import strategies as st
 from tests.unit.module_utils.journals import (
     DAY,
     KEPT,
+    MEMORY,
     MINUTE,
     OURS,
     POLICY,
@@ -40,6 +39,7 @@ from tests.unit.module_utils.journals import (
     exact_sum,
     found,
     group,
+    nobody_has_a_file_open,
     rolled,
     run,
     snapshot,
@@ -203,15 +203,9 @@ def canonical(groups: dict[Group, list[Figures]], resolution: int | None = None)
     return {key: by_bucket(figures, resolution) for key, figures in groups.items()}
 
 
-# A disk would take most of the time, and none is lost here.
-MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)  # noqa: S108
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _nobody_has_a_file_open() -> t.Iterator[None]:
-    """So that not every step looks at every process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clean_module, "open_files", lambda: (set(), 0))
+    with nobody_has_a_file_open():
         yield
 
 
@@ -397,7 +391,7 @@ def test_day_by_day_the_state_is_the_one_of_the_model(tmp_path: Path) -> None:
         for minute in minutes:
             time = day * DAY + minute * MINUTE
             for kind in kinds:
-                numbers = [chance.gauss(0, 100) for _ in range(3 if kind == "histogram" else 1)]
+                numbers = [chance.gauss(0, 100) for _number in range(3 if kind == "histogram" else 1)]
                 made.append(Record((f"m_{kind}", kind, labels), time, 60, tuple((time, number) for number in numbers)))
         return made
 

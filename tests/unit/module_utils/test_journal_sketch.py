@@ -33,7 +33,7 @@ def sketch(of: t.Iterable[float]) -> Sketch:
 def spread(count: int, seed: int, doublings: float = 12) -> list[float]:
     """Values of both signs over so many doublings that a sketch of them must go to a coarser scale."""
     chance = random.Random(seed)
-    return [chance.choice((1, -1)) * 2 ** chance.uniform(-doublings, doublings) for _ in range(count)]
+    return [chance.choice((1, -1)) * 2 ** chance.uniform(-doublings, doublings) for _value in range(count)]
 
 
 def close(found: float, true: float, error: float) -> bool:
