@@ -155,6 +155,30 @@ ALERTS = [
         DAY,
         HOUR,
     ),
+    # A day and a half and an hour, and a quarter of an hour for which that must hold; then a run.
+    Alert(
+        "MetricsCleanupMissed",
+        {
+            "njord_metrics_cleanup_last_run_timestamp_seconds": f"0x147 {37 * HOUR}x20",
+            "njord_metrics_cleanup_interval_seconds": f"{DAY}x167",
+        },
+        {
+            "njord_metrics_cleanup_last_run_timestamp_seconds": "0x167",
+            "njord_metrics_cleanup_interval_seconds": f"{DAY}x167",
+        },
+        37 * HOUR + 15 * MINUTE,
+        37 * HOUR + 30 * MINUTE,
+        15 * MINUTE,
+    ),
+    Alert(
+        "MetricsCleanupNeverRan",
+        {"njord_metrics_cleanup_last_run_timestamp_seconds": "0x60"},
+        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_weekly"}': "0x60"},
+        2 * DAY - HOUR,
+        2 * DAY,
+        HOUR,
+    ),
+    gauge("MetricsCleanupFailed", "njord_metrics_cleanup_success", 1, 0, 15 * MINUTE, MINUTE),
 ]
 
 

@@ -51,7 +51,11 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     run = account.Run(results, ended, ended - begun, interval)
     sys.stdout.writelines(_told(run, given))
     if given.textfile and not given.dry_run:
-        _write_metrics(Path(given.textfile), run)
+        try:
+            _write_metrics(Path(given.textfile), run)
+        except OSError as error:
+            _say(f"metrics-cleanup: Prometheus is not told of this run, {given.textfile}: {error.strerror}")
+            return LEFT
     return DONE if run.succeeded else LEFT
 
 

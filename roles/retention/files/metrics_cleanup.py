@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``metrics-cleanup``."""
+
+import sys
+
+from _journal import command
+
+sys.exit(command.main())
