@@ -265,9 +265,8 @@ def told(root: str, result: Result, is_check: bool) -> Finding:
     rows = account.summary(result)["actions"]
     parts = [f"{action} {row['files']} files ({human_size(row['bytes'])})" for action, row in rows.items()]
     done = "The next clean-up would" if is_check else "The clean-up did"
-    text = (
-        f"{done} {', '.join(parts)} in {account.shown(root)}." if parts else f"{done} nothing in {account.shown(root)}."
-    )
+    nothing = "do nothing" if is_check else "nothing"
+    text = f"{done} {', '.join(parts) or nothing} in {account.shown(root)}."
     if not result.is_complete:
         return Finding(
             "cleanup.plan", root, "unknown", f"{account.shown(root)} was not cleaned up.", {}, "See the other findings."

@@ -96,6 +96,13 @@ def test_a_run_that_may_not_expire_so_much_says_so_and_keeps_the_time_of_the_las
     assert "njord_metrics_cleanup_success 0.0\n" in textfile.read_text()
 
 
+def test_a_text_file_that_cannot_be_written_is_said_and_costs_nothing_else(bench: journals.Bench) -> None:
+    done = command(*arguments(bench, "--textfile=/nowhere/cleanup.prom"))
+    assert done.returncode == 1
+    assert "Prometheus is not told of this run, /nowhere/cleanup.prom: No such file or directory" in done.stderr
+    assert bench.lost(bench.before) == 0
+
+
 def test_a_second_run_says_who_holds_the_directory(bench: journals.Bench) -> None:
     handle = os.open(bench.before, os.O_RDONLY)
     try:

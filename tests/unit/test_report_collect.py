@@ -161,6 +161,12 @@ def test_a_plan_becomes_actions(result: dict[str, t.Any], check_mode: bool, stat
     ]
 
 
+def test_an_action_that_says_its_own_state_is_believed() -> None:
+    plan = [{"action": "roll up", "subject": "/a", "state": state} for state in ("planned", "done", "left")]
+    states = [action.state for action in of({"health": {"changed": True, "plan": plan}})[1]]
+    assert states == ["would be done", "done", "left undone"]
+
+
 def test_a_change_without_a_plan_is_an_action() -> None:
     assert of({"health": {"changed": True}})[1] == [Action("one", "health", "change", "health", "", "done")]
     assert of({"health": {"changed": False}}) == ([], [])

@@ -12,6 +12,8 @@ import typing as t
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 
 _LONGEST = 200  # characters of a message in a summary; the evidence has all of it
+# What a module says of a single action of its plan: a dry run may be a part of a real one.
+_STATES = {"planned": "would be done", "left": "left undone"}
 _TEXTS = tuple(field.name for field in dataclasses.fields(Finding) if field.name != "evidence")
 
 
@@ -28,7 +30,7 @@ class Action:
     """Something that was done to a host, or would be done.
 
     :param source: the registered variable that tells of it.
-    :param state: ``done``, ``would be done``, or ``not proven`` where the task failed after its plan.
+    :param state: ``done``, ``would be done``, ``left undone``, or ``not proven`` where the task failed after its plan.
     """
 
     host: str
@@ -163,7 +165,7 @@ class _Host:
     def _action(self, name: str, item: t.Any, state: str) -> Action:
         values = item if isinstance(item, dict) else {"action": item}
         action, subject, reason = (str(values.get(key, "")) for key in ("action", "subject", "reason"))
-        return Action(self.name, name, action, subject, reason, state)
+        return Action(self.name, name, action, subject, reason, _STATES.get(str(values.get("state")), state))
 
     def close(self, absent: t.Sequence[str], dropped: bool) -> None:
         """What follows from all results together: one finding per cause, however many results it spoilt."""
