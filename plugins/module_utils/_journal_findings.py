@@ -15,6 +15,7 @@ import typing as t
 
 from ._disk import FileSystem, Limits, days_until_full, file_system, forecast_finding, free_finding
 from ._finding import Finding
+from ._journal.configuration import ConfigurationError, journal_directories
 from ._journal.format import DAY_NS, KINDS, LOG, METRICS, TRADING, resolution_name
 from ._journal.growth import growth
 from ._journal.survey import FOUND, Directory, JournalFile, Survey
@@ -31,6 +32,23 @@ _STATES = {
     "unreadable": ("{path} cannot be surveyed: {reason}.", "Run this as a user who may read it (become)."),
     "not_a_directory": ("{path} is no directory.", "Name the directory that the journals are written to."),
 }
+
+
+def named_directories(
+    given: list[str] | None, option: str, config_root: str, install_root: str = ""
+) -> tuple[list[str], list[Finding]]:
+    """The directories that are given, or else those of ``base.yaml``; a finding where nobody names any.
+
+    :param option: in which they would be given.
+    """
+    if given:
+        return given, []
+    try:
+        return journal_directories(config_root, install_root), []
+    except ConfigurationError as error:
+        text = f"Where the journals lie is not known: {error}."
+        remedy = f"Give {option}, or the config_root that holds base.yaml."
+        return [], [Finding("journal.configuration", config_root, "unknown", text, remedy=remedy)]
 
 
 def findings(found: Survey, now: int, largest: int) -> list[Finding]:

@@ -152,12 +152,7 @@ import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import ArgumentSpec, fail, require_absolute
 from ansible_collections.njord.telemetry.plugins.module_utils._disk import Limits, Room, room
-from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
-from ansible_collections.njord.telemetry.plugins.module_utils._journal.configuration import (
-    INSTALL_ROOT,
-    ConfigurationError,
-    journal_directories,
-)
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.configuration import INSTALL_ROOT
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.format import resolution_name
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.survey import JournalFile, survey
 from ansible_collections.njord.telemetry.plugins.module_utils._journal_findings import (
@@ -165,6 +160,7 @@ from ansible_collections.njord.telemetry.plugins.module_utils._journal_findings 
     findings,
     kinds,
     largest_files,
+    named_directories,
     resolutions,
     shown,
 )
@@ -194,14 +190,10 @@ def main() -> None:
     parameters, limits, now = module.params, read_limits(module), time.time_ns()
     for option in ("journal_dirs", "config_root", "install_root", "disk_paths"):
         require_absolute(module, option)
-    looked: list[Finding] = []
-    directories = parameters["journal_dirs"] or []
-    if not directories:
-        try:
-            directories = journal_directories(parameters["config_root"], parameters["install_root"] or "")
-        except ConfigurationError as error:
-            looked.append(unknown_directories(parameters["config_root"], error))
-    found = survey(directories)
+    paths, looked = named_directories(
+        parameters["journal_dirs"], "journal_dirs", parameters["config_root"], parameters["install_root"] or ""
+    )
+    found = survey(paths)
     about_disks, rows = disks(found, parameters["disk_paths"], limits, now)
     looked += findings(found, now, parameters["largest"]) + about_disks
     module.exit_json(
@@ -239,16 +231,6 @@ def read_limits(module: AnsibleModule) -> Limits:
             f"which is {days['warning']:g}",
         )
     return Limits(rooms["warning"], rooms["critical"], days["warning"], days["critical"])
-
-
-def unknown_directories(config_root: str, error: ConfigurationError) -> Finding:
-    return Finding(
-        "journal.configuration",
-        config_root,
-        "unknown",
-        f"Where the journals lie is not known: {error}.",
-        remedy="Give journal_dirs, or the config_root that holds base.yaml.",
-    )
 
 
 def describe(file: JournalFile) -> dict[str, t.Any]:

@@ -140,10 +140,10 @@ from ansible_collections.njord.telemetry.plugins.module_utils._journal.command i
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.configuration import (
     INSTALL_ROOT,
     ConfigurationError,
-    journal_directories,
 )
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.plan import Rules
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.state import Last
+from ansible_collections.njord.telemetry.plugins.module_utils._journal_findings import named_directories
 from ansible_collections.njord.telemetry.plugins.module_utils._units import duration, human_duration, human_size, size
 
 if t.TYPE_CHECKING:
@@ -175,7 +175,9 @@ def main() -> None:
     looked, found = read_policy(module)
     options = read_options(module, found)
     results = {}
-    for directory in directories(module, looked):
+    paths, unknown = named_directories(module.params["journal_dir"], "journal_dir", module.params["config_root"])
+    looked += unknown
+    for directory in paths:
         root = os.path.realpath(directory)
         results[root] = clean(options(root))
         looked += [Finding(*note[:4], remedy=note.remedy) for note in results[root].notes]
@@ -244,20 +246,6 @@ def read_options(module: AnsibleModule, found: policy.Policy) -> t.Callable[[str
         )
 
     return options
-
-
-def directories(module: AnsibleModule, looked: list[Finding]) -> list[str]:
-    given: list[str] | None = module.params["journal_dir"]
-    if given:
-        return given
-    config_root = module.params["config_root"]
-    try:
-        return journal_directories(config_root)
-    except ConfigurationError as error:
-        text = f"Where the journals lie is not known: {error}."
-        remedy = "Give journal_dir, or the config_root that holds base.yaml."
-        looked.append(Finding("journal.configuration", config_root, "unknown", text, remedy=remedy))
-        return []
 
 
 def told(root: str, result: Result, is_check: bool) -> Finding:
