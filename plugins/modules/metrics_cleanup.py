@@ -135,7 +135,14 @@ from pathlib import Path
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import ArgumentSpec, fail, require_absolute
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._journal import account, policy, schedule
-from ansible_collections.njord.telemetry.plugins.module_utils._journal.clean import Action, Options, Result, clean
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.clean import (
+    DONE,
+    PLANNED,
+    Action,
+    Options,
+    Result,
+    clean,
+)
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.command import moment
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.configuration import (
     INSTALL_ROOT,
@@ -189,7 +196,7 @@ def main() -> None:
         write_plan(module, actions)
     text = account.table(actions[:SHOWN])
     module.exit_json(
-        changed=any(action.state == ("planned" if module.check_mode else "done") for action in actions),
+        changed=any(action.state == (PLANNED if module.check_mode else DONE) for action in actions),
         plan=account.rows(actions[:SHOWN]),
         actions=len(actions),
         summary={account.shown(root): account.summary(result) for root, result in results.items()},
@@ -250,7 +257,8 @@ def read_options(module: AnsibleModule, found: policy.Policy) -> t.Callable[[str
 
 def told(root: str, result: Result, is_check: bool) -> Finding:
     """What was done, or would be done, in one sentence."""
-    rows = account.summary(result)["actions"]
+    counted = PLANNED if is_check else DONE
+    rows = account.totals(action for action in result.actions if action.state == counted)
     parts = [f"{action} {row['files']} files ({human_size(row['bytes'])})" for action, row in rows.items()]
     done = "The next clean-up would" if is_check else "The clean-up did"
     nothing = "do nothing" if is_check else "nothing"

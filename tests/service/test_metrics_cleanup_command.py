@@ -91,6 +91,7 @@ def test_a_run_that_may_not_expire_so_much_says_so_and_keeps_the_time_of_the_las
     done = command(*arguments(bench, "--max-expire-percent=1", f"--textfile={textfile}"))
     assert done.returncode == 1
     assert "Nothing is touched" in done.stdout and "max_expire_percent=" in done.stdout
+    assert "(done)" not in done.stdout
     assert journals.state(bench.before) == before
     assert "njord_metrics_cleanup_last_success_timestamp_seconds 42.0\n" in textfile.read_text()
     assert "njord_metrics_cleanup_success 0.0\n" in textfile.read_text()

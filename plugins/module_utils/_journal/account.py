@@ -83,15 +83,20 @@ def table(actions: t.Iterable[Action]) -> str:
     return "".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n" for line in lines)
 
 
-def summary(result: Result) -> dict[str, t.Any]:
-    """Lines, files and bytes: how it was, what was done, how it is."""
-    actions: dict[str, dict[str, int]] = {}
-    for action in result.actions:
-        row = actions.setdefault(action.action, {"files": 0, "bytes": 0})
+def totals(actions: t.Iterable[Action]) -> dict[str, dict[str, int]]:
+    """Files and bytes by action."""
+    found: dict[str, dict[str, int]] = {}
+    for action in actions:
+        row = found.setdefault(action.action, {"files": 0, "bytes": 0})
         row["files"] += 1
         row["bytes"] += action.bytes
+    return found
+
+
+def summary(result: Result) -> dict[str, t.Any]:
+    """Lines, files and bytes: how it was, what was done, how it is."""
     return {
-        "actions": actions,
+        "actions": totals(result.actions),
         "lines": {
             "read": result.counts.read,
             "merged": result.counts.merged,

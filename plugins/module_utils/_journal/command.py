@@ -22,12 +22,12 @@ import typing as t
 from pathlib import Path
 
 from . import account, schedule
-from .clean import Options, Result, clean
+from .clean import DONE, LEFT, PLANNED, Options, Result, clean
 from .configuration import INSTALL_ROOT, ConfigurationError, journal_directories
 from .plan import Rules
 from .policy import Policy, read
 
-DONE, LEFT, WRONG = 0, 1, 2
+WELL, UNDONE, WRONG = 0, 1, 2
 _LAST_SUCCESS = re.compile(r"^njord_metrics_cleanup_last_success_timestamp_seconds (\S+)$", re.MULTILINE)
 
 
@@ -55,8 +55,8 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
             _write_metrics(Path(given.textfile), run)
         except OSError as error:
             _say(f"metrics-cleanup: Prometheus is not told of this run, {given.textfile}: {error.strerror}")
-            return LEFT
-    return DONE if run.succeeded else LEFT
+            return UNDONE
+    return WELL if run.succeeded else UNDONE
 
 
 def moment(text: str) -> int:
@@ -131,18 +131,21 @@ def _told(run: account.Run, given: argparse.Namespace) -> t.Iterator[str]:
         yield json.dumps({"succeeded": run.succeeded, "directories": document}, indent=2) + "\n"
         return
     for directory, result in run.results.items():
-        done = "would be done" if given.dry_run else "done"
-        actions = account.summary(result)["actions"]
-        yield f"{account.shown(directory)}: {_sentence(actions, done) or 'nothing to do'}\n"
+        yield f"{account.shown(directory)}: {_sentence(result)}\n"
         if given.dry_run or given.verbose:
             yield account.table(result.actions)
         for note in result.notes:
             yield f"{note.severity}: {account.shown(note.summary)} {account.shown(note.remedy)}".rstrip() + "\n"
 
 
-def _sentence(actions: dict[str, dict[str, int]], done: str) -> str:
-    parts = [f"{action} {row['files']} files of {row['bytes']:,} bytes" for action, row in actions.items()]
-    return f"{', '.join(parts)} ({done})" if parts else ""
+def _sentence(result: Result) -> str:
+    """What was done, what would be, and what was left undone."""
+    parts = []
+    for state, said in ((DONE, "done"), (PLANNED, "would be done"), (LEFT, "left undone")):
+        totals = account.totals(action for action in result.actions if action.state == state)
+        texts = [f"{action} {row['files']} files of {row['bytes']:,} bytes" for action, row in totals.items()]
+        parts += [f"{', '.join(texts)} ({said})"] if texts else []
+    return "; ".join(parts) or "nothing to do"
 
 
 def _write_metrics(path: Path, run: account.Run) -> None:
