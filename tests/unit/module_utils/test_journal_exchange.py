@@ -328,8 +328,9 @@ def test_a_source_that_grew_beside_one_that_is_gone_is_left_to_a_person(given: E
 
 
 def test_another_file_under_the_name_of_a_source_is_none_of_ours(given: Exchange) -> None:
-    given.interrupt(2, 1)
+    # Made before the other one is gone, or it could get its number.
     (given.root / "other").write_text("restored")
+    given.interrupt(2, 1)
     (given.root / "other").rename(given.root / "a")
     given.recover()
     assert given.files == {**EXCHANGED, "a": "restored"}
