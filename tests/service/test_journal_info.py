@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import time
 import typing as t
 from pathlib import Path
 
 import pytest
 
+from tests.testbench.disk import small_disk
 from tests.testbench.module import findings, run
 
 NOBODY = 65534
@@ -34,16 +34,6 @@ def write_day(directory: Path, days_ago: int, size: int) -> None:
         for hour in range(24):
             record = {"timestamp_ns": (start + hour * 3600) * 10**9, "metric_name": "m", "value": hour}
             file.write(json.dumps({**record, "labels": {"padding": padding}}) + "\n")
-
-
-@contextlib.contextmanager
-def small_disk(directory: Path, options: str) -> t.Iterator[Path]:
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], check=True)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", directory], check=True)
 
 
 def severities(answer: dict[str, t.Any], check: str) -> list[str]:

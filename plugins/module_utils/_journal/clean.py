@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import multiprocessing
 import os
 import time
 import typing as t
@@ -36,6 +35,7 @@ from .state import (
     write_state,
 )
 from .stream import Damaged, Identity
+from .workers import each
 
 RECOVER, REMOVE = "recover", "remove"
 # A clock this far from the newest record is not believed; nor one by which so many of the lines are from the future.
@@ -252,7 +252,7 @@ class _Run:
             return entry[2] if entry and entry[:2] == (identity, modified) else None
 
         tree, unread = walk(self.root, self.options.today, intent, t.cast(Remembered, remembered))
-        for number, (file, facts, severity, trouble) in enumerate(self._each(_scanned, unread), 1):
+        for number, (file, facts, severity, trouble) in enumerate(each(_scanned, unread, self.options.jobs), 1):
             self.progress("read", number, len(unread))
             if facts is None:
                 # Its name stays taken, and nothing is planned with what is not known.
@@ -267,13 +267,6 @@ class _Run:
             oldest, newest = _days(facts) if facts.holdings else (file.oldest, file.newest)
             tree.files[file.path] = dataclasses.replace(file, facts=facts, oldest=oldest, newest=newest)
         return tree
-
-    def _each(self, work: t.Callable[[t.Any], t.Any], items: t.Sequence[t.Any]) -> t.Iterator[t.Any]:
-        if self.options.jobs < 2 or len(items) < 2:
-            yield from map(work, items)
-            return
-        with multiprocessing.get_context("fork").Pool(min(self.options.jobs, len(items))) as pool:
-            yield from pool.imap_unordered(work, items)
 
     def _is_open_file(self, file: File) -> bool:
         return self._is_open(file.identity)
@@ -367,7 +360,7 @@ class _Run:
     def _make(self, steps: list[Step], positions: list[int], rows: list[list[Action]], failed: set[int]) -> None:
         positions = [one for one in positions if not self._is_hopeless(steps[one], one, rows[one], failed)]
         work = [(self.root, position, steps[position]) for position in positions]
-        for number, (position, made, trouble) in enumerate(self._each(_made, work), 1):
+        for number, (position, made, trouble) in enumerate(each(_made, work, self.options.jobs), 1):
             self.progress(steps[position].action, number, len(work))
             try:
                 if trouble:

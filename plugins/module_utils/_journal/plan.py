@@ -76,7 +76,7 @@ class Step:
         """Bytes of the disk that it takes at the most, until its sources go."""
         if self.action in (ROTATE, DROP):
             return 0
-        return int(self.bytes * (_COMPRESSED if self.compressed else 1)) + 65536
+        return int((self.bytes - self.expiring) * (_COMPRESSED if self.compressed else 1)) + 65536
 
 
 class Refusal(t.NamedTuple):

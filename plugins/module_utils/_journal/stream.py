@@ -217,8 +217,12 @@ class Output:
         return file_hash(self.path)
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self.pause()
+        for file in (self._file, self._raw):
+            # What cannot be written any more need not be.
+            with contextlib.suppress(OSError, ValueError):
+                if file is not None:
+                    file.close()
+        self._raw = self._file = None
         with contextlib.suppress(FileNotFoundError):
             Path(self.path).unlink()
 

@@ -48,6 +48,9 @@ from tests.unit.module_utils.journals import (
     write,
 )
 
+# What a killed process had open is closed when it is found, here.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 class Killed(BaseException):
     """Nothing catches it, and nothing is done after it."""
