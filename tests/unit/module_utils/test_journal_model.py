@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import random
 import shutil
@@ -13,7 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._journal.policy import Level, Policy
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.policy import DEFAULT, Level, Policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -408,3 +409,43 @@ def test_day_by_day_the_state_is_the_one_of_the_model(tmp_path: Path) -> None:
     # One file a day at the most, and those of the last two.
     assert len(list(tmp_path.rglob("*.ndjson*"))) <= 32
     assert exact_sum(one.count for one in figures) > 30 * 3
+
+
+def test_forty_days_of_mixed_journals_and_a_day_more_are_what_the_model_says(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    spelling = Spelling(
+        compact=False, name_key="metric_name", reverse=False, terse=False, sketch=False, number_labels=False
+    )
+    metrics, trading = tmp_path / "metrics", tmp_path / "trading"
+
+    def lines(day: int, interval: int) -> list[tuple[Record, Spelling]]:
+        made = []
+        for series, minute in itertools.product(SERIES, (0, 3, 64, 1439)):
+            time = day * DAY + minute * MINUTE
+            made.append((Record(series, time, interval, ((time, chance.gauss(0, 100)),)), spelling))
+        return made
+
+    def growing(days: t.Iterable[int], path: str, dated: int | None = None) -> Journal:
+        return Journal(path, tuple(line for day in days for line in lines(day, 60)), dated, 60)
+
+    dated = []
+    for age in range(1, 41):
+        day, resolution = TODAY - age, sorted(RESOLUTIONS)[age % len(RESOLUTIONS)]
+        name = f"njord_{RESOLUTIONS[resolution]}.{stamp(day)}.ndjson{'.gz' if age % 3 else ''}"
+        dated.append(Journal(name, tuple(lines(day, resolution)), day, resolution))
+    single = growing(range(TODAY - 40, TODAY + 1), "aggregated_metrics.ndjson")
+    for journal in (*dated, single):
+        journal.write(metrics)
+    for age in range(40):
+        write(trading, f"fills.{stamp(TODAY - age)}.ndjson", b'{"fill_id": "1", "ts_ns": 1759276800000000000}\n')
+    fills = snapshot(trading)
+    assert run(tmp_path, policy=DEFAULT).notes == []
+    assert_same_groups(found(metrics), expected([*dated, single], DEFAULT))
+    # By the next day the single file has a date, and another one has begun to grow.
+    renamed = dataclasses.replace(single, path=f"aggregated_metrics.{stamp(TODAY)}.ndjson", dated=TODAY)
+    another = growing([TODAY, TODAY + 1], "aggregated_metrics.ndjson")
+    another.write(metrics)
+    assert run(tmp_path, TODAY + 1, DEFAULT).notes == []
+    # Of what grows the finished day stays as it is, under its new name, till the day after.
+    assert_same_groups(found(metrics), expected([*dated, renamed, another], DEFAULT, TODAY + 1))
+    assert snapshot(trading) == fills
