@@ -10,7 +10,7 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-from tests.torture.journals import Bench, clean, command, copy, environment
+from tests.torture.journals import Bench, clean, command, copy, environment, same
 
 # By what a call is for: its names on any architecture.
 CALLS = {
@@ -61,7 +61,7 @@ def count(bench: Bench, begin: Path, call: str) -> dict[str, int]:
     """How often an undisturbed run on such a directory makes the calls of a kind."""
     root, log = bench.work / "count", bench.work / "count.log"
     shutil.rmtree(root, ignore_errors=True)
-    copy(begin, root)
+    same(begin, root)
     names = ",".join(CALLS[call])
     traced = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={names}", *command(root, bench.config)]
     subprocess.run(traced, env=environment(), capture_output=True, check=True, stdin=subprocess.DEVNULL)
@@ -109,7 +109,7 @@ def after(bench: Bench, faults: t.Iterable[Fault], outcome: Outcome, begin: Path
     for fault in faults:
         root = bench.work / "run"
         shutil.rmtree(root, ignore_errors=True)
-        copy(begin or bench.before, root)
+        same(begin or bench.before, root)
         disturb(bench, root, fault)
         compare(bench, root, fault.name, outcome)
 
