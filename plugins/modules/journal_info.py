@@ -28,6 +28,7 @@ options:
       - The directories, absolute. One that is a link is surveyed where it leads.
       - Where it is not given, C(logging.journal_dir) and C(paths.journal_dir) of C(base.yaml) below O(config_root),
         which takes PyYAML on the host.
+      - With an empty list only disks are looked at.
     type: list
     elements: path
   config_root:
@@ -190,8 +191,9 @@ def main() -> None:
     parameters, limits, now = module.params, read_limits(module), time.time_ns()
     for option in ("journal_dirs", "config_root", "install_root", "disk_paths"):
         require_absolute(module, option)
-    paths, looked = named_directories(
-        parameters["journal_dirs"], "journal_dirs", parameters["config_root"], parameters["install_root"] or ""
+    given, install_root = parameters["journal_dirs"], parameters["install_root"] or ""
+    paths, looked = (
+        ([], []) if given == [] else named_directories(given, "journal_dirs", parameters["config_root"], install_root)
     )
     found = survey(paths)
     about_disks, rows = disks(found, parameters["disk_paths"], limits, now)

@@ -70,6 +70,12 @@ options:
   plan_file:
     description: Where the whole plan is written as JSON on the host, also in check mode; the result has its beginning.
     type: path
+  textfile_directory:
+    description:
+      - Where node_exporter finds text files of metrics on the host. What was done is told there as the scheduled
+        clean-up tells it, except in check mode.
+      - Nothing is written where there is no such directory.
+    type: path
 extends_documentation_fragment:
   - njord.telemetry.attributes
   - njord.telemetry.attributes.actions
@@ -171,17 +177,19 @@ SPEC = ArgumentSpec(
         "as_of": {"type": "str"},
         "jobs": {"type": "int", "default": 1},
         "plan_file": {"type": "path"},
+        "textfile_directory": {"type": "path"},
     }
 )
 
 
 def main() -> None:
     module = SPEC.module()
-    for option in ("journal_dir", "config_root", "plan_file"):
+    for option in ("journal_dir", "config_root", "plan_file", "textfile_directory"):
         require_absolute(module, option)
     looked, found = read_policy(module)
     options = read_options(module, found)
-    results = {}
+    results: dict[str, Result] = {}
+    begun = time.monotonic()
     paths, unknown = named_directories(module.params["journal_dir"], "journal_dir", module.params["config_root"])
     looked += unknown
     for directory in paths:
@@ -191,6 +199,7 @@ def main() -> None:
         looked.append(told(root, results[root], module.check_mode))
         if module.check_mode and results[root].is_complete:
             looked.append(told_of_last(root, results[root].last, found))
+    looked += tell_prometheus(module, account.Run(results, time.time(), time.monotonic() - begun, longest_gap(found)))
     actions = [action for result in results.values() for action in result.actions]
     if module.params["plan_file"]:
         write_plan(module, actions)
@@ -281,10 +290,28 @@ def told_of_last(root: str, last: Last | None, found: policy.Policy) -> Finding:
     parts = [f"{action} {count} files" for action, count in last.actions.items()]
     text = f"The last clean-up of {account.shown(root)}, {human_duration(ago)} ago, did {', '.join(parts) or 'nothing'}"
     text += f", and left {last.left} undone." if last.left else "."
-    is_late = ago > 1.5 * schedule.parse(found.cleanup_schedule).longest_gap()
+    is_late = ago > 1.5 * longest_gap(found)
     severity = "warning" if is_late or last.left else "ok"
     evidence = {"figures": {"cleanup_done_files": sum(last.actions.values()), "cleanup_left_files": last.left}}
     return Finding("cleanup.last", root, severity, text, evidence, remedy if severity != "ok" else "")
+
+
+def longest_gap(found: policy.Policy) -> float:
+    return schedule.parse(found.cleanup_schedule).longest_gap()
+
+
+def tell_prometheus(module: AnsibleModule, run: account.Run) -> list[Finding]:
+    """As the scheduled clean-up does, so that an alert on a missed one ends."""
+    directory = module.params["textfile_directory"]
+    if module.check_mode or not directory or not Path(directory).is_dir():
+        return []
+    path = Path(directory, account.TEXTFILE)
+    try:
+        account.write_metrics(path, run)
+    except OSError as error:
+        text = f"Prometheus is not told of this clean-up: {path} cannot be written: {error.strerror}."
+        return [Finding("cleanup.told", str(path), "warning", text, remedy="See its owner and the room on its disk.")]
+    return []
 
 
 def write_plan(module: AnsibleModule, actions: list[Action]) -> None:

@@ -40,7 +40,9 @@ def test_every_dashed_name_leads_to_a_playbook() -> None:
 @pytest.mark.parametrize("path", IMPORTABLE, ids=names(IMPORTABLE))
 def test_a_playbook_refuses_to_run_for_nobody_before_it_does_anything(path: Path) -> None:
     plays = yaml.safe_load(path.read_text())
-    assert plays[0] == {"name": "Begin", "ansible.builtin.import_playbook": "imports/begin.yml"}
+    assert plays[0]["ansible.builtin.import_playbook"] == "imports/begin.yml"
+    hosts = plays[0].get("vars", {}).get("begin_hosts", "telemetry")
+    assert {play["hosts"] for play in plays[1:]} == {f"{{{{ telemetry_hosts | default('{hosts}') }}}}"}
 
 
 @pytest.mark.parametrize("path", IMPORTABLE, ids=names(IMPORTABLE))
@@ -48,7 +50,7 @@ def test_a_playbook_goes_on_past_dead_hosts_all_at_once_and_can_be_given_other_h
     for play in yaml.safe_load(path.read_text())[1:]:
         assert play["ignore_unreachable"] is True
         assert "serial" not in play
-        assert play["hosts"] == "{{ telemetry_hosts | default('telemetry') }}"
+        assert play["hosts"].startswith("{{ telemetry_hosts | default(")
 
 
 @pytest.mark.parametrize("path", IMPORTABLE, ids=names(IMPORTABLE))

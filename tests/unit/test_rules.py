@@ -172,8 +172,15 @@ ALERTS = [
     ),
     Alert(
         "MetricsCleanupNeverRan",
-        {"njord_metrics_cleanup_last_run_timestamp_seconds": "0x60"},
-        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_weekly"}': "0x60"},
+        {
+            'njord_metrics_cleanup_scheduled{instance="one"}': "1x60",
+            'njord_metrics_cleanup_last_run_timestamp_seconds{instance="one"}': "0x60",
+        },
+        {
+            'njord_metrics_cleanup_scheduled{instance="one"}': "1x60",
+            'njord_metrics_cleanup_scheduled{instance="two"}': "1x60",
+            'njord_metrics_cleanup_last_run_timestamp_seconds{instance="one"}': "0x60",
+        },
         2 * DAY - HOUR,
         2 * DAY,
         HOUR,

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 import typing as t
+from pathlib import Path
 
 from .clean import Action, Result
 from .format import resolution_name
 
 _HEADINGS = ("file", "resolution", "from", "to", "action", "into", "bytes", "reason")
+TEXTFILE = "njord_metrics_cleanup.prom"
+
+_LAST_SUCCESS = re.compile(r"^njord_metrics_cleanup_last_success_timestamp_seconds (\S+)$", re.MULTILINE)
 # The last column is as long as it is.
 _WIDEST = 60
 
@@ -159,6 +164,19 @@ def metrics(run: Run, last_success: float) -> str:
             f"{full}{{{labels}}} {value!r}" if labels else f"{full} {value!r}" for labels, value in samples.items()
         ]
     return "\n".join(lines) + "\n"
+
+
+def write_metrics(path: Path, run: Run) -> None:
+    """Whole or not at all, and readable for node_exporter.
+
+    :param path: such as :data:`TEXTFILE` in the directory of its text-file collector.
+    :raises OSError: where it cannot be written.
+    """
+    before = _LAST_SUCCESS.search(path.read_text(encoding="utf-8")) if path.is_file() else None
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(metrics(run, float(before[1]) if before else 0.0), encoding="utf-8")
+    new.chmod(0o644)
+    new.replace(path)
 
 
 def _moment(nanoseconds: int) -> str:

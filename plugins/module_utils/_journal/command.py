@@ -15,7 +15,6 @@ import argparse
 import datetime
 import json
 import os
-import re
 import sys
 import time
 import typing as t
@@ -28,7 +27,6 @@ from .plan import Rules
 from .policy import Policy, read
 
 WELL, UNDONE, WRONG = 0, 1, 2
-_LAST_SUCCESS = re.compile(r"^njord_metrics_cleanup_last_success_timestamp_seconds (\S+)$", re.MULTILINE)
 
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
@@ -52,7 +50,7 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     sys.stdout.writelines(_told(run, given))
     if given.textfile and not given.dry_run:
         try:
-            _write_metrics(Path(given.textfile), run)
+            account.write_metrics(Path(given.textfile), run)
         except OSError as error:
             _say(f"metrics-cleanup: Prometheus is not told of this run, {given.textfile}: {error.strerror}")
             return UNDONE
@@ -146,15 +144,6 @@ def _sentence(result: Result) -> str:
         texts = [f"{action} {row['files']} files of {row['bytes']:,} bytes" for action, row in totals.items()]
         parts += [f"{', '.join(texts)} ({said})"] if texts else []
     return "; ".join(parts) or "nothing to do"
-
-
-def _write_metrics(path: Path, run: account.Run) -> None:
-    """Whole or not at all, and readable for node_exporter."""
-    before = _LAST_SUCCESS.search(path.read_text(encoding="utf-8")) if path.is_file() else None
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(account.metrics(run, float(before[1]) if before else 0.0), encoding="utf-8")
-    new.chmod(0o644)
-    new.replace(path)
 
 
 def _progress(what: str, done: int, every: int) -> None:

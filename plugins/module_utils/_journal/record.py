@@ -24,8 +24,8 @@ import typing as t
 from .format import METRIC_TYPES, NAME_KEYS
 from .sketch import Sketch
 
-# The sum of 2^53 values up to here is a float still.
-LARGEST = 1e290
+# The sum of 2^53 values up to here is a float still, and so is that of any number of lines that say so.
+LARGEST = 1e270
 MOST_COUNTED = 2**53
 # A century of seconds: it becomes a part of a name.
 LONGEST_INTERVAL = 36500 * 86400
