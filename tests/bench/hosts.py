@@ -34,8 +34,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
+    """:param group: of the inventory in which it is."""
+
     name: str
     directory: Path
+    group: str = "telemetry"
 
     def play(self, role: str, entry: str = "main", check: bool = False, **variables: t.Any) -> Run:
         """Runs a role, or another entry point of it."""
@@ -52,7 +55,7 @@ class Host:
         }
         # Nobody else is on the host, and what it scrapes is waited for as well.
         variables = {"telemetry_start_wait": "5s", **variables}
-        done = ansible(self.directory, [play], self.name, counter, variables, *options)
+        done = ansible(self.directory, [play], self.name, counter, variables, *options, group=self.group)
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         changed = re.search(r"changed=(\d+)", done.stdout)
         assert changed, done.stdout + done.stderr
@@ -67,7 +70,7 @@ class Host:
     def playbook(self, path: str, *options: str, **variables: t.Any) -> subprocess.CompletedProcess[str]:
         """Runs one of the repository's playbooks; its report is copied to ``reports`` below the directory."""
         told = {"telemetry_report_copy_to": str(self.directory / "reports"), **variables}
-        return ansible(self.directory, ROOT / path, self.name, {}, told, *options)
+        return ansible(self.directory, ROOT / path, self.name, {}, told, *options, group=self.group)
 
     def install(self) -> None:
         """The trading system's bus and journals, and everything that site.yml brings."""
@@ -102,6 +105,7 @@ def ansible(
     environment: dict[str, str],
     variables: dict[str, t.Any],
     *options: str,
+    group: str = "telemetry",
 ) -> subprocess.CompletedProcess[str]:
     if isinstance(playbook, list):
         path = directory / "playbook.json"
@@ -109,7 +113,7 @@ def ansible(
         playbook = path
     connection = {"ansible_connection": "community.docker.docker", "ansible_user": "root"}
     inventory = directory / "hosts.yml"
-    inventory.write_text(yaml.safe_dump({"telemetry": {"hosts": {host: connection}}}))
+    inventory.write_text(yaml.safe_dump({group: {"hosts": {host: connection}}}))
     return subprocess.run(
         [SCRIPTS / "ansible-playbook", "-i", inventory, "-e", json.dumps(variables), *options, playbook],
         cwd=ROOT,

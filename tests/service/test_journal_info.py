@@ -141,6 +141,11 @@ def test_the_directories_of_base_yaml_are_surveyed(tmp_path: Path) -> None:
     ]
 
 
+def test_with_no_directories_at_all_only_disks_are_looked_at(tmp_path: Path) -> None:
+    answer = run("journal_info", {"journal_dirs": [], "disk_paths": [str(tmp_path)]})
+    assert [finding["check"] for finding in answer["findings"]] == ["disk.free"]
+
+
 def test_without_a_configuration_nothing_is_clean(tmp_path: Path) -> None:
     answer = run("journal_info", {"config_root": str(tmp_path)})
     assert [(finding["check"], finding["severity"]) for finding in answer["findings"]] == [

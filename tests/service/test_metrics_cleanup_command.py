@@ -82,6 +82,26 @@ def test_the_system_s_own_python_does_it_and_tells_prometheus(bench: journals.Be
     assert textfile.stat().st_mode & 0o777 == 0o644
 
 
+def test_the_module_tells_prometheus_of_what_it_did_and_of_nothing_in_check_mode(
+    bench: journals.Bench, tmp_path: Path
+) -> None:
+    textfiles = tmp_path / "textfiles"
+    given = {
+        "journal_dir": [str(bench.before)],
+        "config_root": str(bench.config),
+        "as_of": AS_OF,
+        "max_expire_percent": 100,
+        "textfile_directory": str(textfiles),
+    }
+    textfiles.mkdir()
+    run("metrics_cleanup", {**given, "_ansible_check_mode": True})
+    assert not list(textfiles.iterdir())
+    run("metrics_cleanup", given)
+    (path,) = textfiles.iterdir()
+    assert path.name == "njord_metrics_cleanup.prom"
+    assert "\nnjord_metrics_cleanup_success 1.0\n" in path.read_text()
+
+
 def test_a_run_that_may_not_expire_so_much_says_so_and_keeps_the_time_of_the_last_success(
     bench: journals.Bench, tmp_path: Path
 ) -> None:

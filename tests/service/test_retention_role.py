@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import typing as t
 
@@ -68,10 +69,10 @@ def test_a_check_of_an_empty_host_ends_well_and_shows_what_would_come(installati
         assert path in check.output
 
 
-def test_the_first_installation_takes_at_most_22_banners_and_8_executions(installations: dict[str, Run]) -> None:
+def test_the_first_installation_takes_at_most_23_banners_and_9_executions(installations: dict[str, Run]) -> None:
     first = installations["first"]
-    assert 0 < first.banners <= 22
-    assert 0 < len(first.executions) <= 8
+    assert 0 < first.banners <= 23
+    assert 0 < len(first.executions) <= 9
 
 
 def test_another_run_changes_nothing(installations: dict[str, Run]) -> None:
@@ -212,3 +213,26 @@ def test_uninstalled_it_leaves_neither_unit_nor_command_nor_metrics(host: Host) 
     names = r"\( -name *metrics*cleanup* -o -name *retention* \)"
     assert host.run("sh", "-c", f"find {places} {names}; true") == ""
     assert UNIT not in host.run("systemctl", "list-unit-files", "--no-pager")
+
+
+def test_a_host_that_only_trades_has_the_clean_up_and_nothing_of_the_telemetry_s_own(host: Host) -> None:
+    trader = dataclasses.replace(host, group="traders")
+    for playbook in ("site", "retention_cleanup", "maintenance_weekly"):
+        done = trader.playbook(f"playbooks/{playbook}.yml", telemetry_fail_on="never")
+        assert done.returncode == 0, done.stdout + done.stderr
+    host.run("systemctl", "is-active", f"{UNIT}.timer", "prometheus-node-exporter")
+    units = host.run("systemctl", "list-unit-files", "--no-pager", "--no-legend")
+    assert "prometheus.service" not in units
+    assert "njord-exporter" not in units
+    assert not [one for one in trader.report("site")["findings"] if one["severity"] in ("unknown", "critical")]
+    cleaned = {one["check"] for one in trader.report("retention_cleanup")["findings"]}
+    assert "cleanup.plan" in cleaned
+    checks = {one["check"] for one in trader.report("maintenance_weekly")["findings"]}
+    assert {"cleanup.plan", "cleanup.last", "journal.directory", "disk.free"} <= checks
+    assert not [one for one in checks if one.startswith(("cardinality", "alert"))]
+    done = trader.playbook("playbooks/uninstall.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        host.run("sh", "-c", f"find /usr/local /etc/systemd {TEXTFILES} -name '*njord*' -o -name '*cleanup*'; true")
+        == ""
+    )
