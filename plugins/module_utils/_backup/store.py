@@ -1,0 +1,181 @@
+# Copyright (c) 2026 Njord Trust
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This is PRIVATE to the collection njord.telemetry: it can change without notice.
+
+"""Every file of all backups once, under the hash of its content.
+
+An object is written beside, synced, and only then gets its name; it is never changed again. One that is referenced by
+a manifest was synced before the manifest was, together with the directory that names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import typing as t
+from pathlib import Path
+
+from .manifest import Damaged, File
+
+# Large enough to keep a disk busy, small enough for four of them in memory at once.
+CHUNK = 1 << 20
+INCOMING = "incoming"
+OBJECTS = "objects"
+
+
+class Shrunk(Exception):
+    """A file has fewer bytes than it had when it was chosen, a clause."""
+
+
+class Store:
+    """
+    :param root: the catalogue's directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._objects = root / OBJECTS
+        self._incoming = root / INCOMING
+        self._touched: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def path(self, sha256: str) -> Path:
+        return self._objects / sha256[:2] / sha256
+
+    def holds(self, sha256: str, size: int) -> bool:
+        """Whether there is such an object of that length; its content is not read."""
+        try:
+            return self.path(sha256).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def take(self, source: Path, size: int, number: int) -> str:
+        """Stores the first bytes of a file. Several threads may do so at once.
+
+        :param number: one that no other file of this backup has.
+        :return: the hash.
+        :raises Shrunk: where the file has fewer.
+        """
+        new = self._incoming / str(number)
+        digest = hashlib.sha256()
+        left = size
+        with source.open("rb", buffering=0) as file, new.open("xb", buffering=0) as copy:
+            while left:
+                chunk = file.read(min(left, CHUNK))
+                if not chunk:
+                    raise Shrunk(f"{source} has {left} bytes less than a moment ago")
+                digest.update(chunk)
+                write_all(copy.fileno(), chunk)
+                left -= len(chunk)
+            os.fchmod(copy.fileno(), 0o400)
+            os.fsync(copy.fileno())
+        sha256 = digest.hexdigest()
+        self._place(new, sha256)
+        return sha256
+
+    def settle(self) -> None:
+        """Returns once everything that was taken stays, whatever happens to the power."""
+        for directory in sorted(self._touched):
+            sync_directory(directory)
+        sync_directory(self._objects)
+        self._touched.clear()
+
+    def check(self, file: File) -> None:
+        """
+        :raises Damaged: where its object is missing or is not what its hash says.
+        """
+        with self._open(file) as content:
+            for _chunk in _checked(content, file):
+                pass
+
+    def copy(self, file: File, target: t.BinaryIO) -> None:
+        """
+        :raises Damaged: where what was copied is not what its hash says.
+        """
+        with self._open(file) as content:
+            for chunk in _checked(content, file):
+                write_all(target.fileno(), chunk)
+
+    def read(self, file: File) -> t.Iterator[bytes]:
+        """The content, chunk by chunk.
+
+        :raises Damaged: at its end, where it was not what its hash says.
+        """
+        with self._open(file) as content:
+            yield from _checked(content, file)
+
+    def objects(self) -> t.Iterator[tuple[str, int]]:
+        """Hash and size of everything that is held."""
+        for directory in sorted(self._objects.iterdir()):
+            for entry in sorted(directory.iterdir()):
+                yield entry.name, entry.stat().st_size
+
+    def sweep(self, referenced: t.Collection[str]) -> int:
+        """Removes what nobody refers to any more; how many bytes that were."""
+        freed = 0
+        for sha256, size in list(self.objects()):
+            if sha256 not in referenced:
+                self.path(sha256).unlink()
+                freed += size
+        return freed
+
+    def _place(self, new: Path, sha256: str) -> None:
+        path = self.path(sha256)
+        with self._lock:
+            if not path.parent.is_dir():
+                path.parent.mkdir(mode=0o700)
+            self._touched.add(path.parent)
+        # Also over one that is there: what was just read is whole, and that one may have rotted.
+        new.replace(path)
+
+    def _open(self, file: File) -> t.BinaryIO:
+        try:
+            return self.path(file.sha256).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise Damaged(f"{file.path} is missing from the store (object {file.sha256})") from None
+
+
+def _checked(content: t.BinaryIO, file: File) -> t.Iterator[bytes]:
+    digest = hashlib.sha256()
+    size = 0
+    while True:
+        chunk = content.read(CHUNK)
+        if not chunk:
+            break
+        size += len(chunk)
+        digest.update(chunk)
+        yield chunk
+    if size != file.size:
+        raise Damaged(f"{file.path} has {size} bytes in the store, not {file.size} (object {file.sha256})")
+    if digest.hexdigest() != file.sha256:
+        raise Damaged(f"{file.path} is not what it was when it was stored (object {file.sha256})")
+
+
+def write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Whole or not at all, and to stay."""
+    new = path.with_name(f".{path.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    with new.open("xb", buffering=0) as file:
+        os.fchmod(file.fileno(), mode)
+        write_all(file.fileno(), content)
+        os.fsync(file.fileno())
+    new.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
