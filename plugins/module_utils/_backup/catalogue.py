@@ -7,7 +7,7 @@
 """The backups of a host: which there are, what is known of each, and who works on them.
 
 ``backups/NAME/manifest`` is written once, last of all: a backup without one never was. ``backups/NAME/states`` says
-what was found out about it since. ``objects`` is the store, ``incoming`` and ``scratch`` are swept by whoever comes next.
+what was found out about it since. ``objects`` is the store. Whoever comes next sweeps ``incoming`` and ``scratch``.
 """
 
 from __future__ import annotations
