@@ -84,6 +84,17 @@ class Retention:
             return cls(DEFAULT_SECONDS, math.inf)
         return cls(seconds or math.inf, count or math.inf)
 
+    @classmethod
+    def read(cls, written: str) -> Retention:
+        """As a server says of itself, ``15d`` or ``15d or 10GiB``.
+
+        :raises ValueError: where it is neither.
+        """
+        parts = written.split(" or ")
+        times = [part for part in parts if not part.endswith("B")]
+        sizes = [part for part in parts if part.endswith("B")]
+        return cls.parse(times[0] if times else "", sizes[0] if sizes else "")
+
     def lowers(self, other: Retention) -> bool:
         return self.seconds < other.seconds or self.bytes < other.bytes
 
@@ -183,10 +194,9 @@ def in_force(prometheus: Prometheus, unit: str, show: t.Callable[[str], str]) ->
     except (HttpError, KeyError) as error:
         by_unit = _in_force_by_unit(unit, show(unit))
         return dataclasses.replace(by_unit, source=f"{by_unit.source} ({error})")
-    times = [part for part in written.split(" or ") if not part.endswith("B")]
-    sizes = [part for part in written.split(" or ") if part.endswith("B")]
-    retention = Retention.parse(times[0] if times else "", sizes[0] if sizes else "")
-    return InForce(retention, f"the server at {prometheus.server.url}", path if path.startswith("/") else "")
+    return InForce(
+        Retention.read(written), f"the server at {prometheus.server.url}", path if path.startswith("/") else ""
+    )
 
 
 def _in_force_by_unit(unit: str, text: str) -> InForce:

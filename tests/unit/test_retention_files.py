@@ -17,7 +17,9 @@ import pytest
 from tests.conftest import ROOT
 
 FILES = ROOT / "roles" / "retention" / "files"
-PACKAGE = ROOT / "plugins" / "module_utils" / "_journal"
+MODULES = ROOT / "plugins" / "module_utils"
+PACKAGE = MODULES / "_journal"
+BUILDER = ROOT / "roles" / "service" / "files" / "command.py"
 JOB = "0 2 * * * cd /opt/njord_quant && python scripts/metrics_cleanup.py --journal-dir data/journals"
 
 
@@ -25,15 +27,15 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
 
 
-def build(package: Path, main: Path, directory: Path) -> dict[str, t.Any]:
-    done = run(FILES / "command.py", package, main, directory)
+def build(main: Path, directory: Path, root: Path = MODULES) -> dict[str, t.Any]:
+    done = run(BUILDER, root, main, directory, "_journal")
     assert done.returncode == 0, done.stderr
     return t.cast("dict[str, t.Any]", json.loads(done.stdout))
 
 
 @pytest.fixture(scope="module")
 def look(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[..., subprocess.CompletedProcess[str]]:
-    built = build(PACKAGE, FILES / "look.py", tmp_path_factory.mktemp("look"))
+    built = build(FILES / "look.py", tmp_path_factory.mktemp("look"))
 
     def looked(**settings: t.Any) -> subprocess.CompletedProcess[str]:
         return run(built["path"], json.dumps({"policy": {}, "journal_dirs": [], **settings}))
@@ -42,31 +44,33 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[..., subprocess
 
 
 def test_the_same_sources_give_the_same_command_byte_for_byte_and_are_built_once(tmp_path: Path) -> None:
-    package = shutil.copytree(PACKAGE, tmp_path / "elsewhere" / "_journal", ignore=shutil.ignore_patterns("*.pyc"))
-    one = build(PACKAGE, FILES / "metrics_cleanup.py", tmp_path / "one")
-    other = build(package, FILES / "metrics_cleanup.py", tmp_path / "other")
+    root = tmp_path / "elsewhere" / "module_utils"
+    shutil.copytree(PACKAGE, root / "_journal", ignore=shutil.ignore_patterns("*.pyc"))
+    one = build(FILES / "metrics_cleanup.py", tmp_path / "one")
+    other = build(FILES / "metrics_cleanup.py", tmp_path / "other", root)
     assert one["built"] and other["built"]
     assert Path(one["path"]).name == Path(other["path"]).name
     assert Path(one["path"]).read_bytes() == Path(other["path"]).read_bytes()
-    assert not build(PACKAGE, FILES / "metrics_cleanup.py", tmp_path / "one")["built"]
-    (package / "policy.py").write_text("")
-    assert build(package, FILES / "metrics_cleanup.py", tmp_path / "other")["path"] != other["path"]
+    assert not build(FILES / "metrics_cleanup.py", tmp_path / "one")["built"]
+    (root / "_journal" / "policy.py").write_text("")
+    assert build(FILES / "metrics_cleanup.py", tmp_path / "other", root)["path"] != other["path"]
 
 
 def test_the_command_holds_the_package_and_nothing_that_tools_left_and_is_a_program(tmp_path: Path) -> None:
-    path = Path(build(PACKAGE, FILES / "metrics_cleanup.py", tmp_path)["path"])
+    path = Path(build(FILES / "metrics_cleanup.py", tmp_path)["path"])
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-    assert names == sorted(["__main__.py", *(f"_journal/{source.name}" for source in PACKAGE.glob("*.py"))])
+    held = [f"module_utils/_journal/{source.name}" for source in PACKAGE.glob("*.py")]
+    assert names == sorted(["__main__.py", "module_utils/__init__.py", *held])
     assert path.read_bytes().startswith(b"#!/usr/bin/python3\n")
     assert "--dry-run" in run("-I", path, "--help").stdout
 
 
 def test_a_damaged_command_is_built_again(tmp_path: Path) -> None:
-    path = Path(build(PACKAGE, FILES / "look.py", tmp_path)["path"])
+    path = Path(build(FILES / "look.py", tmp_path)["path"])
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
-    assert build(PACKAGE, FILES / "look.py", tmp_path)["built"]
+    assert build(FILES / "look.py", tmp_path)["built"]
     assert path.read_bytes() == whole
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a clean-up of a host would be about: ``look.py SETTINGS``, with the package ``_journal`` beside it.
+"""What a clean-up of a host would be about: ``look.py SETTINGS``, in a command with the package ``_journal``.
 
 SETTINGS is JSON: ``policy`` (what stands under ``retention``; where it is empty, that of the host holds, or the
 default), ``journal_dirs`` (where it is empty, those of the host's ``base.yaml``, or of an installation without one) and
@@ -20,7 +20,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from _journal import configuration, policy, schedule
+from module_utils._journal import configuration, policy, schedule
 
 # Of an installation without base.yaml, beside config/.
 JOURNALS = ("var/log/njord", "data/journal")

@@ -3,6 +3,6 @@
 
 import sys
 
-from _journal import command
+from module_utils._journal import command
 
 sys.exit(command.main())

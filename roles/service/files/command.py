@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds a command of one file on the controller, which needs nothing but ``/usr/bin/python3`` where it runs.
 
-``command.py PACKAGE MAIN DIRECTORY`` prints, as JSON, ``path`` (a file below DIRECTORY, named after what it is made
-from) and ``built``. MAIN is the program; it finds PACKAGE under the name of its directory. The same sources give the
-same file, byte for byte.
+``command.py ROOT MAIN DIRECTORY NAME...`` prints, as JSON, ``path`` (a file below DIRECTORY, named after what it is
+made from) and ``built``. MAIN is the program; it finds modules and packages of ROOT, each NAME, in a package with the
+name of that directory. The same sources give the same file, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ SHEBANG = b"#!/usr/bin/python3\n"
 TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def sources(package: Path, main: Path) -> dict[str, bytes]:
+def sources(root: Path, names: list[str], main: Path) -> dict[str, bytes]:
     """What the command holds, by its name there."""
-    found = {f"{package.name}/{path.relative_to(package).as_posix()}": path for path in package.rglob("*.py")}
-    return {name: path.read_bytes() for name, path in sorted({**found, "__main__.py": main}.items())}
+    paths = [
+        path for name in names for path in ((root / name).rglob("*.py") if (root / name).is_dir() else [root / name])
+    ]
+    found = {f"{root.name}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in paths}
+    return dict(sorted({**found, f"{root.name}/__init__.py": b"", "__main__.py": main.read_bytes()}.items()))
 
 
 def command(files: dict[str, bytes]) -> bytes:
@@ -48,11 +51,12 @@ def write(path: Path, content: bytes) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Builds a command of one file.")
-    parser.add_argument("package", type=Path)
+    parser.add_argument("root", type=Path)
     parser.add_argument("main", type=Path)
     parser.add_argument("directory", type=Path)
+    parser.add_argument("names", nargs="+")
     options = parser.parse_args()
-    content = command(sources(options.package.resolve(), options.main))
+    content = command(sources(options.root.resolve(), options.names, options.main))
     digest = hashlib.sha256(content).hexdigest()[:16]
     path = options.directory.expanduser() / f"{options.main.stem}-{digest}"
     built = not path.is_file() or path.read_bytes() != content
