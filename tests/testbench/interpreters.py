@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import itertools
 import os
 import shutil
 import subprocess
@@ -50,22 +52,37 @@ def environment(version: tuple[int, int], interpreter: Path) -> Path:
     return python
 
 
+def tried(version: tuple[int, int], interpreter: Path, tests: list[str]) -> tuple[bool, str]:
+    """Whether the tests pass there, and what was said."""
+    command = [str(environment(version, interpreter)), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            [*command, *SHOW_STACKS, *tests],
+            cwd=ROOT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        return False, f"{(error.stdout or b'').decode(errors='replace')}\n{error}\n"
+    return done.returncode == 0, done.stdout
+
+
 def main(tests: list[str]) -> int:
+    # The one that runs this has its turn in make unit.
+    others = {found: path for found, path in interpreters().items() if found != sys.version_info[:2]}
     failed = []
-    for version, interpreter in interpreters().items():
-        if version == sys.version_info[:2]:
-            # Its turn is make unit.
-            continue
-        name = ".".join(map(str, version))
-        sys.stdout.write(f"== Python {name} ({interpreter})\n")
-        sys.stdout.flush()
-        python = environment(version, interpreter)
-        command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *SHOW_STACKS, *tests]
-        try:
-            subprocess.run(command, cwd=ROOT, check=True, stdin=subprocess.DEVNULL, timeout=MOST_SECONDS)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            sys.stdout.write(f"{error}\n")
-            failed.append(name)
+    # They wait for nothing but their own work: one for each core.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for version, (passed, said) in zip(others, pool.map(tried, others, others.values(), itertools.repeat(tests))):
+            name = ".".join(map(str, version))
+            sys.stdout.write(f"== Python {name} ({others[version]})\n{said}")
+            sys.stdout.flush()
+            if not passed:
+                failed.append(name)
     if failed:
         sys.stdout.write(f"Failed on Python {', '.join(failed)}\n")
     return 1 if failed else 0
