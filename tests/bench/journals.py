@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -86,19 +85,22 @@ def clean(directory: Path, python: str = PLAIN_PYTHON, jobs: int = PROCESSES, no
     call = [python, "-c", PROGRAM, f"--journal-dir={directory}", f"--config-root={config}", as_of, f"--jobs={jobs}"]
     environment = {"PYTHONPATH": str(ROOT / "plugins" / "module_utils"), "PATH": os.environ["PATH"]}
     begin = time.monotonic()
-    pid = os.posix_spawn(
-        call[0], call, environment, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    done = subprocess.run(
+        [PLAIN_PYTHON, "-c", _MEASURE, *call], env=environment, stdout=subprocess.PIPE, text=True, check=False
     )
-    _pid, status, used = os.wait4(pid, 0)
     seconds = time.monotonic() - begin
-    if status:
-        raise RuntimeError(f"{' '.join(call)} ended with {os.waitstatus_to_exitcode(status)}")
-    return seconds, _most(used)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(call)} ended with {done.returncode}")
+    return seconds, int(done.stdout) * 1024
 
 
-def _most(used: resource.struct_rusage) -> int:
-    """Of the process, or of the largest that it waited for."""
-    return used.ru_maxrss * 1024
+# The kernel counts the memory of whoever starts a process as if it were its own: so a small one starts it.
+_MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 def plain(path: Path) -> None:
