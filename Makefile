@@ -58,6 +58,7 @@ pythons: venv
 	python -m tests.testbench.interpreters
 
 service: packages
+	tests/testbench/debian.sh zstd
 	$(PYTEST) tests --ignore=tests/unit --ignore=tests/browser
 
 browser: packages

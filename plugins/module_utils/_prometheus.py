@@ -144,6 +144,15 @@ class Prometheus:
     def runtime(self) -> dict[str, t.Any]:
         return self._ask("/api/v1/status/runtimeinfo", dict)
 
+    def snapshot(self) -> str:
+        """Has the server write all that it holds, the memory too, into ``snapshots/NAME`` of its data; the name.
+
+        It stays until somebody removes it.
+
+        :raises Refused: also where the admin API is off.
+        """
+        return self._ask("/api/v1/admin/tsdb/snapshot", lambda data: str(data["name"]), post=True)
+
     def query(self, expression: str, time: float | None = None) -> list[Sample]:
         """
         :param time: unix seconds; the server's own now where absent.

@@ -8,6 +8,7 @@ Each row is a ``value`` beside what it is held against (``versus``), and their `
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 import tempfile
@@ -19,7 +20,7 @@ from njord_telemetry.catalogue import Catalogue
 from njord_telemetry.intake import Intake
 from njord_telemetry.store import Store
 
-from tests.bench import journals
+from tests.bench import backups, journals
 from tests.bench.hosts import Host, make_host
 from tests.testbench.packages import ROOT
 
@@ -156,11 +157,44 @@ def cleanup(work: Path, runs: int = 5) -> t.Iterator[Row]:
     yield Row("clean-up: nothing to do among 10,000 files", journals.idle(work, 10_000, runs), "s", 1, "bound", runs)
 
 
+# What is measured, what it is held against, and whether it is told in MB/s or in seconds.
+BACKUPS = (
+    ("backup, full: hashed and synced", "full", "gzip", "tar czf and sync", True),
+    ("backup, full: hashed and synced, beside zstd", "full", "zstd", "tar, zstd -3 -T0 and sync", True),
+    (
+        "backup, full: hashed and synced, beside a copy",
+        "full",
+        "written",
+        "tar into one file, not compressed, and sync",
+        True,
+    ),
+    ("backup, one new block of two hours", "one block more", "full", "a full one", False),
+    ("backup, verification", "check", "sha256", "sha256 alone", True),
+    ("backup, brought back", "lay", "untar", "tar xf and sync", True),
+    ("backup, into one file", "pack", "zstd", "tar, zstd -3 -T0 and sync", True),
+    ("backup, taken in from one file", "unpack", "untar", "tar xf, not compressed, and sync", True),
+)
+
+
+def backup(work: Path, runs: int = 4) -> t.Iterator[Row]:
+    """Backups of a gigabyte beside tar in its ways, and their memory."""
+    taken, size, memory = backups.compared(work, runs)
+    for name, ours, other, held_against, is_speed in BACKUPS:
+        pairs = list(zip(taken[ours], taken[other]))
+        ratios = sorted(theirs / mine if is_speed else mine / theirs for mine, theirs in pairs)
+        text = f"{held_against}, {ratios[0]:.2f} to {ratios[-1]:.2f} run by run"
+        figures = [
+            statistics.median(size / 1e6 / one if is_speed else one for one in taken[of]) for of in (ours, other)
+        ]
+        yield Row(name, figures[0], "MB/s" if is_speed else "s", figures[1], text, runs)
+    yield Row("backup, full: memory", memory / (1 << 20), "MiB", 64, "bound", runs)
+
+
 def main() -> None:
     rows = [intake()]
     print(rows[0], flush=True)
     with tempfile.TemporaryDirectory() as directory:
-        for row in cleanup(Path(directory, "journals")):
+        for row in itertools.chain(cleanup(Path(directory, "journals")), backup(Path(directory, "backups"))):
             print(row, flush=True)
             rows.append(row)
         for measure, name in ((costs, "njord-bench-role"), (weekly, "njord-bench-site")):

@@ -119,6 +119,9 @@ def up() -> int:
         wait_for("count(njord_orders_total) > 100", 120)
         # Each rule once, or the report can say of it only that it was not evaluated yet.
         wait_for("min(prometheus_rule_group_last_evaluation_timestamp_seconds) > 0", 180)
+        say("The first backup and the first drill, as their timers start them")
+        on_host("systemctl", "start", "njord-backup")
+        on_host("systemctl", "start", "njord-restore-drill")
     say("Weekly maintenance: maintenance-weekly.yml")
     code = playbook("playbooks/maintenance-weekly.yml")
     print(

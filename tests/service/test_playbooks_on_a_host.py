@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import time
 import typing as t
 
 import pytest
@@ -13,15 +15,42 @@ from tests.conftest import ROOT
 
 EXPORTER = "njord-prometheus-exporter"
 METRICS = "/opt/njord_quant/var/log/njord/metrics"
+CATALOGUE = "/var/backups/njord"
+DATA = "/var/lib/prometheus/metrics2"
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml") if not path.is_symlink())
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Host]:
-    disk = [f"{METRICS}:size=64m"]
-    with make_host(tmp_path_factory.mktemp("site"), "njord-site", "trixie", tmpfs=disk) as site:
+    disks = [f"{METRICS}:size=64m", f"{CATALOGUE}:size=256m"]
+    with make_host(tmp_path_factory.mktemp("site"), "njord-site", "trixie", tmpfs=disks) as site:
         site.install()
+        give_past(site)
         yield site
+
+
+def give_past(host: Host) -> None:
+    """Six hours of samples in blocks: what is only a minute old cannot be proven yet."""
+    now = int(time.time())
+    lines = [
+        f'past_{name}{{series="{series}"}} {series} {moment}'
+        for name in ("one", "two")
+        for series in range(50)
+        for moment in range(now - 8 * 3600, now - 2 * 3600, 60)
+    ]
+    types = [f"# TYPE past_{name} gauge" for name in ("one", "two")]
+    half = len(lines) // 2
+    text = "\n".join([types[0], *lines[:half], types[1], *lines[half:], "# EOF", ""])
+    host.run("systemctl", "stop", "prometheus")
+    put(host, "/opt/past.txt", text)
+    host.run("promtool", "tsdb", "create-blocks-from", "openmetrics", "/opt/past.txt", DATA)
+    host.run("chown", "-R", "prometheus:prometheus", DATA)
+    host.run("systemctl", "start", "prometheus")
+
+
+def put(host: Host, path: str, text: str) -> None:
+    command = ["docker", "exec", "--interactive", host.name, "sh", "-c", 'cat >"$0"', path]
+    subprocess.run(command, input=text, text=True, check=True)
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +145,79 @@ def test_the_logs_of_all_units_come_in_order_of_time_and_new_lines_are_followed(
     for part in printed:
         lines = re.findall(r"(\d{4}-\d\d-\d\dT[\d:.]+[+]00:00) njord-site", part)
         assert lines == sorted(lines)
+
+
+def counts(host: Host, moment: str) -> dict[str, str]:
+    """Series of each metric at a fixed time, unix seconds."""
+    query = "query?query=count%20by%20(__name__)%20(%7B__name__%3D~%22.%2B%22%7D)&time="
+    return {row["metric"]["__name__"]: row["value"][1] for row in host.ask(f"{query}{moment}")["result"]}
+
+
+def metric(host: Host, name: str) -> float:
+    lines = host.run("cat", "/var/lib/prometheus/node-exporter/njord_backup.prom").splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"njord_backup_{name} "))
+
+
+def test_what_the_timers_run_is_a_backup_that_is_proven_and_the_weekly_report_says_so(host: Host) -> None:
+    for timer in ("njord-backup.timer", "njord-restore-drill.timer"):
+        host.run("systemctl", "is-active", timer)
+        host.run("systemctl", "is-enabled", timer)
+    wait_for(host, "up")
+    host.run("systemctl", "start", "njord-backup")
+    host.run("systemctl", "start", "njord-restore-drill")
+    assert host.run("ls", f"{DATA}/snapshots") == ""
+    assert host.run("stat", "--format=%a %U", CATALOGUE) == "700 root\n"
+    assert (metric(host, "success"), metric(host, "drill_success")) == (1, 1)
+    assert metric(host, "last_proven_timestamp_seconds") == metric(host, "last_timestamp_seconds")
+    host.playbook("playbooks/maintenance_weekly.yml", telemetry_fail_on="never")
+    drill = found(host, "maintenance_weekly", "backup.drill", CATALOGUE)
+    assert drill["severity"] == "ok"
+    assert "(RTO)" in drill["summary"] and "(RPO)" in drill["summary"]
+    assert found(host, "maintenance_weekly", "backup.place", CATALOGUE)["severity"] == "ok"
+    for unit in ("njord-backup", "njord-restore-drill"):
+        host.run("systemd-analyze", "security", "--no-pager", "--threshold=35", f"{unit}.service")
+
+
+def test_a_wiped_data_directory_comes_back_with_equal_counts_once_that_is_confirmed(host: Host) -> None:
+    done = host.playbook("playbooks/backup.yml")
+    assert done.returncode == 0, done.stdout
+    moment = str(int(metric(host, "last_timestamp_seconds")) - 4 * 3600)
+    before = counts(host, moment)
+    assert before == {"past_one": "50", "past_two": "50"}
+    host.run("sh", "-c", f"rm -rf {DATA}/*")
+    told = host.playbook("playbooks/incident_data_loss.yml", telemetry_fail_on="never")
+    assert told.returncode == 0, told.stdout
+    assert "would bring" in found(host, "incident_data_loss", "restore.plan", DATA)["summary"]
+    assert "would be gone" in found(host, "incident_data_loss", "restore.lost", DATA)["summary"]
+    assert host.run("sh", "-c", f"ls {DATA} | grep -c 01 || true").strip() == "0"
+    done = host.playbook("playbooks/incident_data_loss.yml", telemetry_confirm=True)
+    assert done.returncode == 0, done.stdout
+    restored = found(host, "incident_data_loss", "restore.done", DATA)
+    assert restored["severity"] == "ok"
+    assert counts(host, moment) == before
+    assert host.run("stat", "--format=%U:%G", DATA) == "prometheus:prometheus\n"
+
+
+def test_a_backup_that_was_spoiled_by_hand_fails_the_drill_and_is_not_restored(host: Host) -> None:
+    spoiled = host.run("sh", "-c", f"find {CATALOGUE}/objects -size +8k | head -1").strip()
+    host.run(
+        "python3",
+        "-c",
+        f"f = open({spoiled!r}, 'r+b'); f.seek(5000); b = f.read(1); f.seek(5000); f.write(bytes([b[0] ^ 1]))",
+    )
+    assert host.playbook("playbooks/restore_drill.yml").returncode == 2
+    drill = found(host, "restore_drill", "backup.drill", CATALOGUE)
+    assert drill["severity"] == "critical"
+    assert metric(host, "drill_success") == 0
+    newest = host.run("ls", f"{CATALOGUE}/backups").split()[-1]
+    refused = host.playbook("playbooks/restore.yml", telemetry_confirm=True, restore_name=newest)
+    assert refused.returncode == 2
+    assert "This backup is damaged" in found(host, "restore", "restore.refused", DATA)["summary"]
+    wait_for(host, 'ALERTS{alertname="RestoreDrillFailed",alertstate="firing"}')
+    # The next backup reads again what has rotted.
+    assert host.playbook("playbooks/backup.yml", telemetry_fail_on="never").returncode == 0
+    assert host.playbook("playbooks/restore_drill.yml", telemetry_fail_on="never").returncode == 0
+    assert metric(host, "drill_success") == 1
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)

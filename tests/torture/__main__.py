@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 from tests.testbench.packages import ROOT, run
-from tests.torture import disk, faults
+from tests.torture import disk, faults, restores
 from tests.torture.faults import Outcome
 from tests.torture.journals import Bench
 
@@ -73,14 +73,12 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench.make(Path(directory))
-        for name, part in PARTS.items():
-            begun = time.monotonic()
-            outcome = part(bench)
+        cleaned = ((name, part(bench)) for name, part in PARTS.items())
+        begun = time.monotonic()
+        for name, outcome in itertools.chain(cleaned, restores.run(Path(directory, "restores"))):
             rows.append({"name": name, "points": outcome.points, "lost": outcome.lost, "bad": outcome.bad})
-            seconds = time.monotonic() - begun
-            print(
-                f"{name}: {outcome.points} points, {outcome.lost} records lost, {len(outcome.bad)} bad, {seconds:.0f} s"
-            )
+            seconds, begun = time.monotonic() - begun, time.monotonic()
+            print(f"{name}: {outcome.points} points, {outcome.lost} lost, {len(outcome.bad)} bad, {seconds:.0f} s")
             print("".join(f"  {bad}\n" for bad in outcome.bad[:20]), end="", flush=True)
     target = ROOT / "build" / "torture.json"
     target.parent.mkdir(exist_ok=True)

@@ -185,6 +185,45 @@ ALERTS = [
         2 * DAY,
         HOUR,
     ),
+    # A day and a half and an hour, and a quarter of an hour for which that must hold; then a backup.
+    Alert(
+        "BackupMissed",
+        {
+            "njord_backup_last_timestamp_seconds": f"0x147 {37 * HOUR}x20",
+            "njord_backup_interval_seconds": f"{DAY}x167",
+        },
+        {"njord_backup_last_timestamp_seconds": "0x167", "njord_backup_interval_seconds": f"{DAY}x167"},
+        37 * HOUR + 15 * MINUTE,
+        37 * HOUR + 30 * MINUTE,
+        15 * MINUTE,
+    ),
+    Alert(
+        "BackupNeverRan",
+        {
+            'njord_backup_scheduled{instance="one"}': "1x60",
+            'njord_backup_last_timestamp_seconds{instance="one"}': "5x60",
+        },
+        {
+            'njord_backup_scheduled{instance="one"}': "1x60",
+            'njord_backup_scheduled{instance="two"}': "1x60",
+            'njord_backup_last_timestamp_seconds{instance="one"}': "5x60",
+            'njord_backup_last_timestamp_seconds{instance="two"}': "0x60",
+        },
+        2 * DAY - HOUR,
+        2 * DAY,
+        HOUR,
+    ),
+    gauge("BackupFailed", "njord_backup_success", 1, 0, 15 * MINUTE, MINUTE),
+    gauge("BackupFailed", "njord_backup_damaged_backups", 0, 1, 15 * MINUTE, MINUTE),
+    Alert(
+        "BackupNotProven",
+        {"njord_backup_scheduled": "1x500", "njord_backup_last_proven_timestamp_seconds": f"0+{HOUR}x500"},
+        {"njord_backup_scheduled": "1x500", "njord_backup_last_proven_timestamp_seconds": "0x500"},
+        17 * DAY,
+        17 * DAY + HOUR,
+        HOUR,
+    ),
+    gauge("RestoreDrillFailed", "njord_backup_drill_success", 1, 0, 0, MINUTE),
     gauge("MetricsCleanupFailed", "njord_metrics_cleanup_success", 1, 0, 15 * MINUTE, MINUTE),
 ]
 

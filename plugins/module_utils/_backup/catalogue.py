@@ -33,7 +33,8 @@ WRITTEN, VERIFIED, PROVEN, DAMAGED = "written", "verified", "proven", "damaged"
 LEVELS = (PROVEN, VERIFIED, WRITTEN, DAMAGED)
 
 _BACKUPS, _SCRATCH, _OWNER = "backups", "scratch", "owner"
-_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+_STATES, _COPIES, _DRILL = "states", "copies", "drill"
+NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]+)?")
 
 
 class Busy(Exception):
@@ -142,7 +143,7 @@ class Catalogue:
             found = [entry.name for entry in (self.root / _BACKUPS).iterdir()]
         except FileNotFoundError:
             raise Missing(f"there is no catalogue {self.root}") from None
-        return sorted((name for name in found if _NAME.fullmatch(name)), key=_order)
+        return sorted((name for name in found if NAME.fullmatch(name)), key=_order)
 
     def entries(self) -> list[Entry]:
         """The oldest first; also those whose manifest is damaged."""
@@ -153,7 +154,7 @@ class Catalogue:
         :raises Missing: where there is none of that name.
         """
         directory = self.root / _BACKUPS / name
-        if not _NAME.fullmatch(name) or not directory.is_dir():
+        if not NAME.fullmatch(name) or not directory.is_dir():
             raise Missing(f"there is no backup {name!r} in {self.root}")
         try:
             manifest = Manifest.decode((directory / "manifest").read_bytes(), name)
@@ -184,7 +185,7 @@ class Catalogue:
         """Notes what was found out about parts of a backup; of the others it stays."""
         directory = self.root / _BACKUPS / name
         known = {**self._states(directory), **states}
-        write_file(directory / "states", seal({part: dataclasses.asdict(state) for part, state in known.items()}))
+        write_file(directory / _STATES, seal({part: dataclasses.asdict(state) for part, state in known.items()}))
 
     def remove(self, names: t.Iterable[str]) -> int:
         """Removes backups, and what no other one refers to; how many bytes that were.
@@ -204,6 +205,22 @@ class Catalogue:
         sync_directory(self.root / _BACKUPS)
         return self.store.sweep(set().union(*(entry.manifest.hashes() for entry in staying if entry.manifest)))
 
+    def note_copy(self, name: str, place: str, now: float) -> None:
+        """Notes where a backup lies as well. :param now: unix seconds."""
+        copies = {**self.copies(name), place: now}
+        write_file(self.root / _BACKUPS / name / _COPIES, seal(copies))
+
+    def copies(self, name: str) -> dict[str, float]:
+        """Where a backup lies as well, and since when in unix seconds."""
+        return _read(self.root / _BACKUPS / name / _COPIES)
+
+    def note_drill(self, drill: dict[str, t.Any]) -> None:
+        write_file(self.root / _DRILL, seal(drill))
+
+    def last_drill(self) -> dict[str, t.Any]:
+        """As it was noted; empty where there never was one."""
+        return _read(self.root / _DRILL)
+
     @contextlib.contextmanager
     def scratch(self, purpose: str) -> t.Iterator[Path]:
         """An empty directory on the same file system, which goes again."""
@@ -218,9 +235,8 @@ class Catalogue:
     def _states(self, directory: Path) -> dict[str, State]:
         """What cannot be read is not known, and then a part is no more than written."""
         try:
-            document = unseal((directory / "states").read_bytes())
-            return {part: State(**row) for part, row in document.items()}
-        except (FileNotFoundError, Damaged, TypeError):
+            return {part: State(**row) for part, row in _read(directory / _STATES).items()}
+        except TypeError:
             return {}
 
     def _holder(self) -> str:
@@ -239,6 +255,14 @@ class Catalogue:
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
+
+
+def _read(path: Path) -> dict[str, t.Any]:
+    """What was sealed; empty where it is not there, or not what it was: then it is not known."""
+    try:
+        return unseal(path.read_bytes())
+    except (FileNotFoundError, Damaged):
+        return {}
 
 
 def _order(name: str) -> tuple[str, int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .catalogue import DAMAGED, Catalogue
 from .manifest import Directory, File, Manifest, Part
-from .store import Shrunk
+from .store import Changed
 
 # Beside what is copied: manifests and directories.
 _SPARE = 16 << 20
@@ -36,16 +36,14 @@ class NoRoom(Exception):
     """The disk of the catalogue is too full, a clause with the bytes."""
 
 
-class _Changed(Exception):
-    """What a source named is not there any more."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Candidate:
     """A file that goes into a backup.
 
     :param at: where it lies now; the first ``size`` bytes of it are taken.
     :param key: as long as path and key stay the same, so does the content: then it is not read again.
+    :param inode: another file in its place is not taken; 0 where there can be none.
+    :param may_grow: where it must not, it is not taken either once it was written to.
     """
 
     path: str
@@ -56,6 +54,14 @@ class Candidate:
     group: str
     modified: int
     key: str
+    inode: int = 0
+    may_grow: bool = True
+
+    def is_meant(self, status: os.stat_result) -> bool:
+        """Whether a file is still the one that was looked at."""
+        if self.inode not in (0, status.st_ino):
+            return False
+        return self.may_grow or (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Source(t.Protocol):
         """What it consists of now. Inside, the files stay what they are; afterwards nothing of it is left.
 
         :raises Failed: where it cannot be had.
+        :raises Changed: where it changed while it was looked at; then it is opened once more.
         """
 
 
@@ -117,36 +124,50 @@ def create(
 
 def _known(catalogue: Catalogue) -> Known:
     found: Known = {}
+    # What has rotted in the store is read again, whichever other backup names it too.
+    rotten: set[str] = set()
     for entry in catalogue.entries():
         for part in entry.manifest.parts if entry.manifest else ():
-            # What has rotted in the store is read again.
-            if entry.state(part).level != DAMAGED:
+            state = entry.state(part)
+            if state.level != DAMAGED:
                 found.update(((part.name, file.path, file.key), (file.size, file.sha256)) for file in part.files)
-    return found
+            elif not state.verified:
+                rotten.update(file.sha256 for file in part.files)
+    return {key: known for key, known in found.items() if known[1] not in rotten}
 
 
 def _take(
     catalogue: Catalogue, source: Source, known: Known, numbers: t.Iterator[int], jobs: int
 ) -> list[tuple[Part, int]]:
     """All parts of a source, each with how many bytes had to be stored."""
-    changed: Exception | None = None
+    # A journal that is rotated while it is looked at: the next look sees it under its new name.
     for _attempt in range(_ATTEMPTS):
-        # A journal that is rotated while it is looked at: the next look sees it under its new name.
-        with contextlib.suppress(_Changed), source.open() as drafts:
+        taken = _taken(catalogue, source, known, numbers, jobs)
+        if not isinstance(taken, Changed):
+            return taken
+    raise Failed(f"{source.name} went on changing while it was read: {taken}") from taken
+
+
+def _taken(
+    catalogue: Catalogue, source: Source, known: Known, numbers: t.Iterator[int], jobs: int
+) -> list[tuple[Part, int]] | Changed:
+    """One attempt."""
+    try:
+        with source.open() as drafts:
             _require_room(catalogue, drafts, known)
             try:
                 return [_store(catalogue, draft, known, numbers, jobs) for draft in drafts]
-            except (Shrunk, FileNotFoundError) as error:
-                changed = error
-                raise _Changed from error
-    raise Failed(f"{source.name} went on changing while it was read: {changed}") from changed
+            except FileNotFoundError as error:
+                raise Changed(f"{error.filename} is not there any more") from error
+    except Changed as error:
+        return error
 
 
 def _store(catalogue: Catalogue, draft: Draft, known: Known, numbers: t.Iterator[int], jobs: int) -> tuple[Part, int]:
     hashes = _held(catalogue, draft, known)
     missing = [candidate for candidate in draft.candidates if candidate.path not in hashes]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        taken = [pool.submit(catalogue.store.take, one.at, one.size, next(numbers)) for one in missing]
+        taken = [pool.submit(catalogue.store.take, one.at, one.size, next(numbers), one.is_meant) for one in missing]
         try:
             hashes.update((one.path, future.result()) for one, future in zip(missing, taken))
         except BaseException:

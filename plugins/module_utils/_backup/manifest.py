@@ -14,6 +14,8 @@ import json
 import typing as t
 
 FORMAT = 1
+_TYPES = {"path": str, "mode": int, "owner": str, "group": str}
+_TYPES.update({"size": int, "modified": int, "key": str, "sha256": str})
 # What a hash of SHA-256 looks like in text.
 _DIGITS = 64
 
@@ -117,14 +119,17 @@ class Manifest:
                 host=document["host"],
                 parts=tuple(map(_part, document["parts"])),
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise Damaged(f"it is no manifest: {error}") from error
         if found.name != name:
             raise Damaged(f"it says that it is {found.name!r}")
         for part in found.parts:
-            for path in [*(one.path for one in part.directories), *(one.path for one in part.files)]:
-                if not is_inside(path):
-                    raise Damaged(f"{path!r} leads out of its directory")
+            entries: list[Directory | File] = [*part.directories, *part.files]
+            for entry in entries:
+                if any(not isinstance(value, _TYPES[field]) for field, value in vars(entry).items()):
+                    raise Damaged(f"{entry.path!r} is described in a way that nobody wrote")
+                if not is_inside(entry.path):
+                    raise Damaged(f"{entry.path!r} leads out of its directory")
             for file in part.files:
                 if len(file.sha256) != _DIGITS or not set(file.sha256) <= set("0123456789abcdef"):
                     raise Damaged(f"{file.path!r} has no hash")

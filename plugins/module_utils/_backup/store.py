@@ -27,8 +27,8 @@ INCOMING = "incoming"
 OBJECTS = "objects"
 
 
-class Shrunk(Exception):
-    """A file has fewer bytes than it had when it was chosen, a clause."""
+class Changed(Exception):
+    """Something is not what it was when it was looked at, a clause."""
 
 
 class Store:
@@ -52,29 +52,60 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def take(self, source: Path, size: int, number: int) -> str:
+    def take(
+        self,
+        source: Path,
+        size: int,
+        number: int,
+        is_meant: t.Callable[[os.stat_result], bool] = lambda _status: True,
+    ) -> str:
         """Stores the first bytes of a file. Several threads may do so at once.
 
         :param number: one that no other file of this backup has.
+        :param is_meant: asked once they were read, whether that was the file.
         :return: the hash.
-        :raises Shrunk: where the file has fewer.
+        :raises Changed: where it has fewer, or was another one.
         """
-        new = self._incoming / str(number)
-        digest = hashlib.sha256()
-        left = size
-        with source.open("rb", buffering=0) as file, new.open("xb", buffering=0) as copy:
-            while left:
-                chunk = file.read(min(left, CHUNK))
-                if not chunk:
-                    raise Shrunk(f"{source} has {left} bytes less than a moment ago")
-                digest.update(chunk)
-                write_all(copy.fileno(), chunk)
-                left -= len(chunk)
-            os.fchmod(copy.fileno(), 0o400)
-            os.fsync(copy.fileno())
-        sha256 = digest.hexdigest()
-        self._place(new, sha256)
+        with source.open("rb", buffering=0) as file:
+            sha256 = self.receive(_first(file, size), number)
+            status = os.fstat(file.fileno())
+        if not is_meant(status):
+            self.discard(number)
+            raise Changed(f"{source} is not what it was a moment ago")
+        self.adopt(number, sha256)
         return sha256
+
+    def receive(self, chunks: t.Iterable[bytes], number: int) -> str:
+        """Writes content beside, synced; then :meth:`adopt` makes an object of it, or :meth:`discard` lets it go.
+
+        :param number: one that no other file of this backup has.
+        :return: the hash.
+        """
+        digest = hashlib.sha256()
+        with self._new(number).open("xb", buffering=0) as copy:
+            try:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    write_all(copy.fileno(), chunk)
+                os.fchmod(copy.fileno(), 0o400)
+                os.fsync(copy.fileno())
+            except BaseException:
+                self.discard(number)
+                raise
+        return digest.hexdigest()
+
+    def adopt(self, number: int, sha256: str) -> None:
+        """:param sha256: what :meth:`receive` said of that number."""
+        path = self.path(sha256)
+        with self._lock:
+            if not path.parent.is_dir():
+                path.parent.mkdir(mode=0o700)
+            self._touched.add(path.parent)
+        # Also over one that is there: what was just read is whole, and that one may have rotted.
+        self._new(number).replace(path)
+
+    def discard(self, number: int) -> None:
+        self._new(number).unlink()
 
     def settle(self) -> None:
         """Returns once everything that was taken stays, whatever happens to the power."""
@@ -122,20 +153,24 @@ class Store:
                 freed += size
         return freed
 
-    def _place(self, new: Path, sha256: str) -> None:
-        path = self.path(sha256)
-        with self._lock:
-            if not path.parent.is_dir():
-                path.parent.mkdir(mode=0o700)
-            self._touched.add(path.parent)
-        # Also over one that is there: what was just read is whole, and that one may have rotted.
-        new.replace(path)
+    def _new(self, number: int) -> Path:
+        return self._incoming / str(number)
 
     def _open(self, file: File) -> t.BinaryIO:
         try:
             return self.path(file.sha256).open("rb", buffering=0)
         except FileNotFoundError:
             raise Damaged(f"{file.path} is missing from the store (object {file.sha256})") from None
+
+
+def _first(file: t.BinaryIO, size: int) -> t.Iterator[bytes]:
+    left = size
+    while left:
+        chunk = file.read(min(left, CHUNK))
+        if not chunk:
+            raise Changed(f"{file.name} has {left} bytes less than a moment ago")
+        left -= len(chunk)
+        yield chunk
 
 
 def _checked(content: t.BinaryIO, file: File) -> t.Iterator[bytes]:

@@ -1,0 +1,232 @@
+# Copyright (c) 2026 Njord Trust
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This is PRIVATE to the collection njord.telemetry: it can change without notice.
+
+"""A whole restore: the backup chosen, the plan said, and, once it is confirmed, everything done and told."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import typing as t
+from pathlib import Path
+
+from .._finding import Finding
+from .._prometheus import Prometheus
+from .._units import human_duration, human_size
+from . import about, job, settings
+from .carry import unpack
+from .catalogue import DAMAGED, Catalogue, Entry, Missing
+from .create import Failed
+from .manifest import Part
+from .restore import Outcome, Place, apply, recover, restore_to
+from .restore import look as look_at
+from .restore_plan import Plan
+from .restore_plan import plan as plan_of
+from .service import Systemd
+from .steps import Step
+
+LATEST, DRILL = "latest", "drill"
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """:param kept: where what was replaced lies now."""
+
+    name: str
+    kept: str
+    steps: tuple[Step, ...]
+    findings: tuple[Finding, ...]
+    is_done: bool
+    is_refused: bool
+
+
+def choose(catalogue: Catalogue, name: str) -> Entry:
+    """
+    :param name: of a backup, or ``latest``.
+    :raises Missing: where there is none of that name, or no sound one.
+    """
+    if name != LATEST:
+        return catalogue.entry(name)
+    sound = [entry for entry in catalogue.entries() if entry.level != DAMAGED]
+    if not sound:
+        raise Missing(f"there is no sound backup in {catalogue.root}")
+    return sound[-1]
+
+
+def look(
+    options: t.Mapping[str, t.Any], server: Prometheus, catalogue: Catalogue, entry: Entry
+) -> tuple[list[Step], list[Finding]]:
+    """What a restore of Prometheus out of a backup would do here. It only looks.
+
+    :raises Failed: where the backup has nothing of Prometheus.
+    """
+    part = _parts(entry, "prometheus")[0]
+    planned = _planned(options, _place(options, server, part), entry, part)
+    return list(planned.steps), _told(entry, planned)
+
+
+def run(options: t.Mapping[str, t.Any], server: Prometheus, is_check: bool) -> Told:
+    """
+    :param is_check: only the plan is made, as without ``confirm``.
+    :raises NotRestored: where it was given up; then what was there before is there again.
+    """
+    catalogue = Catalogue(options["catalogue"])
+    if options["mode"] == DRILL:
+        return _drill(options, server, catalogue, is_check)
+    is_confirmed = options["confirm"] and not is_check
+    if is_confirmed:
+        catalogue.make()
+    with catalogue.locked("restore", shared=not is_confirmed):
+        name = options["name"]
+        if options["archive"]:
+            if not is_confirmed:
+                raise Failed(
+                    f"{options['archive']} is not in the catalogue yet; confirm would take it in, or name a backup"
+                )
+            name = unpack(catalogue, Path(options["archive"]))
+        entry = choose(catalogue, name)
+        parts = _parts(entry, options["source"])
+        if options["target_dir"]:
+            return _elsewhere(options, catalogue, entry, parts, is_confirmed)
+        return _in_place(options, server, catalogue, entry, parts[0], is_confirmed)
+
+
+def _drill(options: t.Mapping[str, t.Any], server: Prometheus, catalogue: Catalogue, is_check: bool) -> Told:
+    """It touches nothing that is live, so it needs no confirmation."""
+    with catalogue.locked(DRILL, shared=is_check):
+        entry = choose(catalogue, options["name"])
+        steps = (
+            Step("write", str(catalogue.root), "into a directory of its own, each file checked by its hash"),
+            Step("prove", entry.name, "a scratch server must give the counts that were taken at the backup"),
+        )
+        if is_check:
+            return Told(entry.name, "", steps, (), False, False)
+        findings = job.drill_and_tell(settings.prover(options, server), entry.name)
+        told = options["textfile_directory"]
+        if told and Path(told).is_dir():
+            about.tell(Path(told, about.TEXTFILE), catalogue, {})
+    return Told(entry.name, "", steps, tuple(findings), True, False)
+
+
+def _in_place(
+    options: t.Mapping[str, t.Any],
+    server: Prometheus,
+    catalogue: Catalogue,
+    entry: Entry,
+    part: Part,
+    is_confirmed: bool,
+) -> Told:
+    place = _place(options, server, part)
+    said = recover(place.directory, place.service) if is_confirmed else ""
+    findings = [Finding("restore.recovered", str(place.directory), "warning", said)] if said else []
+    planned = _planned(options, place, entry, part)
+    findings += _told(entry, planned)
+    if planned.refusals or not is_confirmed:
+        return Told(entry.name, "", planned.steps, tuple(findings), False, bool(planned.refusals))
+    begun = time.monotonic()
+    done = apply(place, catalogue.store, part, planned)
+    findings.append(_done(entry, part, place, done, time.monotonic() - begun))
+    return Told(entry.name, done.kept, planned.steps, tuple(findings), True, False)
+
+
+def _elsewhere(
+    options: t.Mapping[str, t.Any], catalogue: Catalogue, entry: Entry, parts: list[Part], is_confirmed: bool
+) -> Told:
+    target = Path(options["target_dir"])
+    # Parts of one source have different roots; each is named after its own.
+    targets = [target if len(parts) == 1 else target / Path(part.root).name for part in parts]
+    if len(set(targets)) != len(targets):
+        targets = [target / part.root.strip("/").replace("/", "-") for part in parts]
+    tools = settings.tools(options) if options["source"] == "prometheus" else None
+    steps = tuple(
+        Step("write", str(at), f"{len(part.files)} files of {part.root}, each checked by its hash", part.size)
+        for at, part in zip(targets, parts)
+    )
+    findings = []
+    for at, part in zip(targets, parts) if is_confirmed else ():
+        compared = restore_to(catalogue.store, part, at, tools)
+        text = f"{part.name} of backup {entry.name} is in {at}, {human_size(part.size)}."
+        if compared:
+            text += f" A scratch server gave the counts of the backup at {compared} times."
+        findings.append(Finding("restore.done", str(at), "ok", text))
+    return Told(entry.name, "", steps, tuple(findings), is_confirmed, False)
+
+
+def _parts(entry: Entry, source: str) -> list[Part]:
+    if entry.manifest is None:
+        raise Failed(f"backup {entry.name} cannot be read: {entry.damage}")
+    parts = entry.manifest.part(source)
+    if not parts:
+        raise Failed(f"backup {entry.name} has nothing of {source}")
+    return parts
+
+
+def _place(options: t.Mapping[str, t.Any], server: Prometheus, part: Part) -> Place:
+    given = options["prometheus_data_directory"]
+    try:
+        directory = settings.data_directory(options, server)
+    except Failed:
+        # After a loss there may be neither server nor directory: then it goes where it was.
+        directory = given or part.root
+    return Place(
+        directory=Path(directory),
+        prometheus=server,
+        service=Systemd(options["prometheus_unit"]),
+        tools=settings.tools(options),
+    )
+
+
+def _planned(options: t.Mapping[str, t.Any], place: Place, entry: Entry, part: Part) -> Plan:
+    live = look_at(place, options["prometheus_unit"], settings.show)
+    return plan_of(part, entry.state(part).level, live, options["mode"], time.time())
+
+
+def _told(entry: Entry, planned: Plan) -> list[Finding]:
+    subject = planned.directory
+    figures = {
+        "restore_bytes": planned.needed,
+        "restore_seconds": round(planned.seconds),
+        "restore_blind_seconds": round(planned.blind),
+    }
+    findings = [
+        Finding(
+            "restore.plan",
+            subject,
+            "info",
+            f"Backup {entry.name} would bring {len(planned.bring)} blocks ({human_size(planned.needed)}) back into"
+            f" {subject} in about {human_duration(planned.seconds)}, of which about {human_duration(planned.blind)} are"
+            " without alerts.",
+            {"figures": figures, "bring": list(planned.bring), "carry": list(planned.carry)},
+            "telemetry_confirm=true does it.",
+        )
+    ]
+    findings += [
+        Finding("restore.lost", subject, "warning", f"What is there now of {gap} would be gone.")
+        for gap in planned.gaps
+    ]
+    findings += [Finding("restore.warning", subject, "warning", text) for text in planned.warnings]
+    findings += [Finding("restore.refused", subject, "critical", text) for text in planned.refusals]
+    return findings
+
+
+def _done(entry: Entry, part: Part, place: Place, done: Outcome, seconds: float) -> Finding:
+    text = (
+        f"Backup {entry.name} is back in {place.directory} after {human_duration(seconds)}; for"
+        f" {human_duration(done.blind)} there was no server. "
+    )
+    text += f"It gives the counts of the backup at {done.compared} times." if done.compared else "It is ready."
+    figures = {"restore_seconds": round(seconds, 3), "restore_blind_seconds": round(done.blind, 3)}
+    if done.left_out:
+        text += f" The write-ahead log had to stay behind: {done.left_out}"
+    evidence = {
+        "figures": figures,
+        "kept": done.kept,
+        "compared": done.compared,
+        "samples": part.facts.get("samples", 0),
+    }
+    remedy = f"{done.kept} has what was there before; remove it once nobody needs it." if done.kept else ""
+    severity = "warning" if done.left_out else "ok"
+    return Finding("restore.done", str(place.directory), severity, text, evidence, remedy)
