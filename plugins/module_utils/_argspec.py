@@ -66,6 +66,17 @@ def server_options(prefix: str, url: str | None) -> ArgumentSpec:
 
 PROMETHEUS = server_options("prometheus", "http://127.0.0.1:9090")
 
+# Of the modules that work on the catalogue of backups; documented by the fragment ``backup``.
+BACKUPS = ArgumentSpec(
+    {
+        "catalogue": {"type": "path", "default": "/var/backups/njord"},
+        "prometheus_unit": {"type": "str", "default": "prometheus.service"},
+        "prometheus_data_directory": {"type": "path"},
+        "prometheus_program": {"type": "path"},
+        "promtool": {"type": "path"},
+    }
+).merge(PROMETHEUS)
+
 
 def server(module: AnsibleModule, prefix: str) -> Server:
     """The server that the options of :func:`server_options` describe; fails the module where they cannot be used."""

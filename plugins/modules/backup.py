@@ -136,7 +136,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import (
-    PROMETHEUS,
+    BACKUPS,
     ArgumentSpec,
     fail,
     require_absolute,
@@ -151,11 +151,6 @@ SPEC = ArgumentSpec(
     {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "name": {"type": "str"},
-        "catalogue": {"type": "path", "default": settings.DEFAULTS["catalogue"]},
-        "prometheus_unit": {"type": "str", "default": settings.DEFAULTS["prometheus_unit"]},
-        "prometheus_data_directory": {"type": "path"},
-        "prometheus_program": {"type": "path"},
-        "promtool": {"type": "path"},
         "sources": {
             "type": "list",
             "elements": "str",
@@ -179,7 +174,7 @@ SPEC = ArgumentSpec(
         "textfile_directory": {"type": "path"},
     },
     required_if=(("state", "absent", ("name",)),),
-).merge(PROMETHEUS)
+).merge(BACKUPS)
 
 
 ABSOLUTE = (

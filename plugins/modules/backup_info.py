@@ -84,7 +84,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import (
-    PROMETHEUS,
+    BACKUPS,
     ArgumentSpec,
     fail,
     require_absolute,
@@ -103,13 +103,8 @@ SPEC = ArgumentSpec(
         "level": {"type": "str", "choices": list(settings.LEVELS)},
         "since": {"type": "str"},
         "interval": {"type": "str", "default": "1d"},
-        "catalogue": {"type": "path", "default": settings.DEFAULTS["catalogue"]},
-        "prometheus_unit": {"type": "str", "default": settings.DEFAULTS["prometheus_unit"]},
-        "prometheus_data_directory": {"type": "path"},
-        "prometheus_program": {"type": "path"},
-        "promtool": {"type": "path"},
     }
-).merge(PROMETHEUS)
+).merge(BACKUPS)
 
 
 def main() -> None:

@@ -104,7 +104,7 @@ findings:
 """
 
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import (
-    PROMETHEUS,
+    BACKUPS,
     ArgumentSpec,
     fail,
     require_absolute,
@@ -125,13 +125,8 @@ SPEC = ArgumentSpec(
         "textfile_directory": {"type": "path"},
         "target_dir": {"type": "path"},
         "confirm": {"type": "bool", "default": False},
-        "catalogue": {"type": "path", "default": settings.DEFAULTS["catalogue"]},
-        "prometheus_unit": {"type": "str", "default": settings.DEFAULTS["prometheus_unit"]},
-        "prometheus_data_directory": {"type": "path"},
-        "prometheus_program": {"type": "path"},
-        "promtool": {"type": "path"},
     }
-).merge(PROMETHEUS)
+).merge(BACKUPS)
 
 
 def main() -> None:

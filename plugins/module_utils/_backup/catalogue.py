@@ -133,7 +133,13 @@ class Catalogue:
                 self._sweep()
                 owner = {"purpose": purpose, "process": os.getpid(), "since": time.time()}
                 (self.root / _OWNER).write_text(json.dumps(owner), encoding="utf-8")
-            yield
+            try:
+                yield
+            finally:
+                # Or it would be named as the one that only looks.
+                if not shared:
+                    with contextlib.suppress(OSError):
+                        (self.root / _OWNER).unlink()
         finally:
             os.close(handle)
 
@@ -191,8 +197,14 @@ class Catalogue:
         """Removes backups, and what no other one refers to; how many bytes that were.
 
         :raises Damaged: where the manifest of one that stays cannot be read: nobody knows what that one needs.
+        :raises Missing: where there is none of a name; then nothing is removed.
         """
         going = set(names)
+        for name in sorted(going):
+            self.entry(name)
+        for path in sorted((self.root / _BACKUPS).iterdir()):
+            if not NAME.fullmatch(path.name):
+                raise Damaged(f"{path} is no name of a backup; what it needs is not known, so nothing is removed")
         staying = [entry for entry in self.entries() if entry.name not in going]
         for entry in staying:
             if entry.manifest is None:
@@ -242,6 +254,8 @@ class Catalogue:
     def _holder(self) -> str:
         try:
             owner = json.loads((self.root / _OWNER).read_text(encoding="utf-8"))
+            if not Path("/proc", str(owner["process"])).exists():
+                return ""
             since = time.strftime("%H:%M:%S UTC", time.gmtime(owner["since"]))
             return f" by process {owner['process']} ({owner['purpose']}) since {since}"
         except (OSError, ValueError, KeyError, TypeError):

@@ -141,11 +141,13 @@ def _take(
 ) -> list[tuple[Part, int]]:
     """All parts of a source, each with how many bytes had to be stored."""
     # A journal that is rotated while it is looked at: the next look sees it under its new name.
+    changed: Changed | None = None
     for _attempt in range(_ATTEMPTS):
         taken = _taken(catalogue, source, known, numbers, jobs)
         if not isinstance(taken, Changed):
             return taken
-    raise Failed(f"{source.name} went on changing while it was read: {taken}") from taken
+        changed = taken
+    raise Failed(f"{source.name} went on changing while it was read: {changed}") from changed
 
 
 def _taken(

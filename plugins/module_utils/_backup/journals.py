@@ -9,19 +9,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
+import stat
 import time
 import typing as t
 from pathlib import Path, PurePosixPath
 
+from .._journal.account import shown
 from .._journal.exchange import Busy, locked
-from .._journal.files import scan
+from .._journal.files import File, scan
 from .._journal.files import walk as walk_journals
 from .._journal.format import METRICS, resolution_name
 from .._journal.state import CONSUMED, INTENT, OURS, Known, read_state
 from .._journal.stream import Damaged, Identity
-from .create import Draft, Failed
+from .create import Candidate, Draft, Failed
+from .lay import names
 from .tree import walk
 
 _DAY = 86400
@@ -46,10 +50,12 @@ class JournalsSource:
     def open(self) -> t.Iterator[list[Draft]]:
         """A draft for each directory. As long as it is open, no clean-up changes one of them; writers go on.
 
-        ``facts``: ``today`` (in days since the epoch), ``figures`` (see :func:`figures`) or why there are none,
-        ``figures_error``; ``remarks``, sentences about what is not in the backup.
+        ``facts``: ``mode``, ``owner`` and ``group`` of the directory; ``today`` (in days since the epoch), ``figures``
+        (see :func:`figures`) or why there are none, ``figures_error``; ``remarks``, sentences about what is
+        not in the backup.
 
         :raises Failed: where one is missing or empty, or a clean-up of it was interrupted.
+        :raises Changed: where it changed while it was looked at.
         """
         with contextlib.ExitStack() as stack:
             for root in self._roots:
@@ -84,14 +90,24 @@ def figures(
     :param remembered: what the clean-up knows of its files already.
     :raises Failed: where a file cannot be told apart from another one of the same name.
     """
+    return _count_all(root, today, remembered)[0]
+
+
+def _count_all(
+    root: Path, today: int, remembered: t.Callable[[str, Identity, int], Known | None] | None = None
+) -> tuple[dict[str, int], list[File]]:
+    """Figures, and the journals whose lines are in them."""
     tree, _unread = walk_journals(str(root), today, None, remembered or (lambda _path, _identity, _modified: None))
     if tree.problems:
         raise Failed(f"{tree.problems[0].path}: {tree.problems[0].reason}")
     found: dict[str, int] = {}
+    counted: list[File] = []
     for file in tree.files.values():
-        if file.kind != METRICS or not tree.is_settled(file):
+        # By name and ends only: whoever counts again has no more than these.
+        if file.kind != METRICS or not tree.is_settled(dataclasses.replace(file, facts=None)):
             _count(found, f"files of {file.kind}", 1)
             continue
+        counted.append(file)
         try:
             facts = file.facts or scan(file)
         except Damaged:
@@ -101,7 +117,7 @@ def figures(
         for (day, interval), lines in facts.holdings.items():
             date = datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
             _count(found, f"{date} {resolution_name(interval)}", lines)
-    return found
+    return found, counted
 
 
 def _draft(root: str) -> Draft:
@@ -113,11 +129,19 @@ def _draft(root: str) -> Draft:
     if not found.candidates:
         raise Failed(f"{root} holds no file: nothing is written there, or journal_dir names the wrong directory")
     today = int(time.time()) // _DAY
-    facts: dict[str, t.Any] = {"today": today, "remarks": []}
+    status = Path(root).stat()
+    owner, group = names(status)
+    facts: dict[str, t.Any] = {
+        "today": today,
+        "remarks": [],
+        "mode": stat.S_IMODE(status.st_mode),
+        "owner": owner,
+        "group": group,
+    }
     if found.others:
         facts["remarks"].append(
             f"{len(found.others)} entries of {root} are no regular files and are not in the backup, such as"
-            f" {', '.join(found.others[:_NAMED])}."
+            f" {shown(', '.join(found.others[:_NAMED]))}."
         )
     known = read_state(root).files
 
@@ -126,10 +150,28 @@ def _draft(root: str) -> Draft:
         return entry[2] if entry and entry[:2] == (identity, modified) else None
 
     try:
-        facts["figures"] = figures(Path(root), today, remembered)
+        facts["figures"] = _figures_of(root, today, remembered, found.candidates)
     except (Failed, OSError) as error:
-        facts["figures_error"] = str(error)
+        facts["figures_error"] = shown(str(error))
     return Draft("journals", root, found.directories, found.candidates, facts)
+
+
+def _figures_of(
+    root: str,
+    today: int,
+    remembered: t.Callable[[str, Identity, int], Known | None],
+    candidates: t.Iterable[Candidate],
+) -> dict[str, int]:
+    """Figures of what is taken.
+
+    :raises Failed: where a journal was not left alone while it was counted, or cannot be told apart.
+    """
+    found, counted = _count_all(Path(root), today, remembered)
+    taken = {one.path: dataclasses.replace(one, may_grow=False) for one in candidates}
+    for file in counted:
+        if file.path not in taken or not taken[file.path].is_meant(Path(file.at).lstat()):
+            raise Failed(f"{file.path} was written to while it was counted")
+    return found
 
 
 def _is_wanted(path: str) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gzip
 import json
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.njord.telemetry.plugins.module_utils._backup import journals as journals_module
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.catalogue import Catalogue
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.configuration import (
     ConfigurationSource,
@@ -19,7 +21,11 @@ from ansible_collections.njord.telemetry.plugins.module_utils._backup.configurat
 )
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.create import Draft, Failed, create
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.journals import JournalsSource, figures
-from ansible_collections.njord.telemetry.plugins.module_utils._backup.lay import lay
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.lay import lay, names
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.manifest import Part
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.files import File, scan
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.files import walk as walk_journals
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.state import Facts, Known, State, write_state
 
 from .journals import DAY, MINUTE, aggregated, stamp
 
@@ -132,6 +138,147 @@ def test_a_running_clean_up_is_waited_for_and_kept_out(root: Path) -> None:
     timer.join()
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(handle)
+
+
+def held_by_another_process(root: Path) -> tuple[int, int]:
+    """A process that has the directory as a clean-up has it, until the second number, a pipe, is closed."""
+    ready, go = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(go[1])
+        fcntl.flock(os.open(root, os.O_RDONLY), fcntl.LOCK_EX)
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    for handle in (*ready, go[0]):
+        os.close(handle)
+    return child, go[1]
+
+
+def test_a_clean_up_that_goes_on_for_too_long_is_named(root: Path) -> None:
+    child, leash = held_by_another_process(root)
+    try:
+        with pytest.raises(Failed, match=f"process {child}"), JournalsSource([str(root)], patience=0.1).open():
+            pass
+    finally:
+        os.close(leash)
+        os.waitpid(child, 0)
+    assert draft(root).candidates
+
+
+def back_up(root: Path, tmp_path: Path) -> tuple[Catalogue, Part]:
+    catalogue = Catalogue(str(tmp_path / "catalogue"))
+    catalogue.make()
+    with catalogue.locked("test"):
+        manifest, _cost = create(catalogue, [JournalsSource([str(root)])], time.time(), "host")
+    return catalogue, manifest.parts[0]
+
+
+def laid(root: Path, tmp_path: Path) -> tuple[Path, Part]:
+    """A directory with what came back of journals."""
+    catalogue, part = back_up(root, tmp_path)
+    target = tmp_path / "target"
+    target.mkdir()
+    lay(catalogue.store, part, target)
+    return target, part
+
+
+def test_what_the_clean_up_remembers_of_a_record_of_another_day_does_not_change_the_figures(
+    root: Path, tmp_path: Path
+) -> None:
+    """A clock that was wrong wrote one record of today into the journal of three days ago."""
+    today = int(time.time()) // 86400
+    path = root / f"metrics/aggregated_metrics.{stamp(today - 4)}.ndjson"
+    path.write_bytes(
+        b"".join(aggregated(day * DAY, value=1) for day in (today - 4, today, today - 4)),
+    )
+    tree, unread = walk_journals(str(root), today, None, lambda _path, _identity, _modified: None)
+    known = {
+        file.path: (file.identity, file.modified, Known(file.kind, file.oldest, file.newest, scan(file)))
+        for file in unread
+    }
+    assert len(known) == 3
+    assert tree.files.keys() > known.keys()
+    write_state(str(root), State(known, None))
+    target, part = laid(root, tmp_path)
+    assert figures(target, part.facts["today"]) == part.facts["figures"]
+
+
+def test_a_journal_that_is_written_to_while_it_is_counted_leaves_the_figures_unknown(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(file: File) -> Facts:
+        found = scan(file)
+        with Path(file.at).open("ab") as journal:
+            journal.write(b"late")
+        return found
+
+    monkeypatch.setattr(journals_module, "scan", late)
+    facts = draft(root).facts
+    assert "figures" not in facts
+    assert "written to while it was counted" in facts["figures_error"]
+
+
+def test_the_directory_itself_is_known_by_mode_and_owner(root: Path) -> None:
+    root.chmod(0o750)
+    facts = draft(root).facts
+    assert facts["mode"] == 0o750
+    assert (facts["owner"], facts["group"]) == names(root.stat())
+
+
+def test_names_that_are_no_utf8_come_back_and_are_told_of(root: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"fills \xff.ndjson")
+    (root / name).write_bytes(b'{"fill": 2}\n')
+    (root / os.fsdecode(b"link \xfe")).symlink_to(name)
+    target, part = laid(root, tmp_path)
+    assert (target / name).read_bytes() == b'{"fill": 2}\n'
+    assert figures(target, part.facts["today"]) == part.facts["figures"]
+    # Whoever prints it has a stream of UTF-8.
+    "".join(part.facts["remarks"]).encode()
+
+
+def test_two_names_of_one_file_come_back_as_two_files_and_are_stored_once(root: Path, tmp_path: Path) -> None:
+    os.link(root / "fills.ndjson", root / "fills.copy")
+    before = len(list(back_up(root, tmp_path)[0].store.objects()))
+    assert before == len({path.read_bytes() for path in root.rglob("*") if path.is_file()})
+
+
+def test_journals_that_are_written_and_rotated_all_the_time_are_a_prefix_of_what_was_written(
+    root: Path, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+    journal, written = root / "live.ndjson", bytearray()
+
+    def write() -> None:
+        number = 0
+        while not ended.is_set():
+            line = b"%d\n" % number
+            with journal.open("ab") as file:
+                file.write(line)
+            written.extend(line)
+            number += 1
+            ended.wait(0.0005)
+            if not number % 50:
+                journal.rename(root / f"live.{number:09}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    made = 0
+    try:
+        for attempt in range(5):
+            (tmp_path / str(attempt)).mkdir()
+            # It may say that it could not; what it must not is to have less and call it a backup.
+            with contextlib.suppress(Failed):
+                target, _part = laid(root, tmp_path / str(attempt))
+                found = [path.read_bytes() for path in sorted(target.glob("live.0*"))]
+                found += [path.read_bytes() for path in target.glob("live.ndjson")]
+                assert bytes(written).startswith(b"".join(found))
+                made += 1
+    finally:
+        ended.set()
+        writer.join()
+    assert made
 
 
 SECRETS = {
