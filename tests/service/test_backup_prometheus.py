@@ -354,6 +354,10 @@ def cut(block: Path) -> None:
     (block / "meta.json").write_text('{"ulid": ')
 
 
+def add_a_link(block: Path) -> None:
+    (block.parent / "01M86H1F48TX5Z7R0X4XB8R17T").symlink_to(block)
+
+
 def add_a_log(block: Path) -> None:
     (block.parent / "wal").mkdir()
 
@@ -371,7 +375,7 @@ def rename(block: Path) -> None:
         (lambda block: (block / "other").symlink_to("/etc/passwd"), "neither a file nor a directory"),
         (lambda block: os.mkfifo(block / "chunks" / "pipe"), "neither a file nor a directory"),
         (add_a_log, "wal is no block"),
-        (lambda block: (block.parent / "01M86H1F48TX5Z7R0X4XB8R17T").symlink_to(block), "is no block"),
+        (add_a_link, "is no block"),
     ],
 )
 def test_what_is_no_whole_block_is_refused_by_name(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.njord.telemetry.plugins.module_utils import _storage
-from ansible_collections.njord.telemetry.plugins.module_utils._backup import counts, restore
+from ansible_collections.njord.telemetry.plugins.module_utils._backup import counts, proof, restore, scratch
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.catalogue import VERIFIED, WRITTEN
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.manifest import Damaged
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore import (
@@ -132,11 +132,12 @@ class Unit:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether there is no such process, or only what is left for its parent."""
+    """Whether there is no such process, or only what is left for its parent: none of its threads."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
         return True
+    return state == "Z" and int(fields[16]) <= 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +187,16 @@ def units(tmp_path: Path) -> t.Iterator[t.Callable[..., Unit]]:
         unit.stop()
         for process in unit.made:
             process.wait(20)
+
+
+@contextlib.contextmanager
+def at_its_end(unit: Unit) -> t.Iterator[Unit]:
+    """Whatever comes, its disk can be taken away then."""
+    try:
+        yield unit
+    finally:
+        unit.at_stop = lambda: None
+        unit.stop()
 
 
 def place(unit: Unit, version: str = "3", ready_seconds: float = 20.0) -> Place:
@@ -339,7 +350,7 @@ def test_where_a_live_block_has_the_same_time_there_may_be_more_than_in_the_back
     table = {moment: dict(row) for moment, row in bench.backup.part.facts["counts"].items()}
     table[which(table, key=int)]["njord_fills"] += more
     part = bench.backup.with_facts(counts=table).part
-    # The last live block begins before the backup ends, as it does where a snapshot cuts the block that is being filled.
+    # The last live block begins before the backup ends: its snapshot cut the block that was being filled.
     held = _storage.read(unit.data)
     wide = dataclasses.replace(held.blocks[3], min_time=held.blocks[3].min_time - 600)
     held = dataclasses.replace(held, blocks=[*held.blocks[:3], wide])
@@ -405,7 +416,7 @@ def test_a_mount_point_is_repaired_within_itself_and_not_swapped(
     bench: Bench, units: t.Callable[..., Unit], tmp_path: Path
 ) -> None:
     unit = units()
-    with small_disk(unit.data, "size=64m,mode=755"):
+    with small_disk(unit.data, "size=64m,mode=755"), at_its_end(unit):
         bench.fill(unit).ready()
         flip(unit.data / bench.ulids[0] / "chunks" / "000001")
         where = place(unit)
@@ -415,7 +426,34 @@ def test_a_mount_point_is_repaired_within_itself_and_not_swapped(
         assert Path(done.kept).parent == unit.data
         assert counted(unit, bench.backup) == bench.backup.part.facts["counts"]
         assert not (unit.data / ".restoring").exists()
-        unit.stop()
+
+
+@pytest.mark.parametrize(("later", "damaged"), [((0, 1), ["it is absent"]), ((0,), [])])
+def test_a_block_that_the_server_merges_while_one_looks_is_not_damaged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, later: t.Sequence[int], damaged: t.Sequence[str]
+) -> None:
+    held = _storage.read(bench.blocks[0].parent).blocks
+    seen = iter([(0, 1), *[later] * 9])
+
+    def read(_directory: Path) -> _storage.Storage:
+        return _storage.Storage([held[number] for number in next(seen)], [], 0, 0.0)
+
+    monkeypatch.setattr(_storage, "read", read)
+    monkeypatch.setattr(proof, "check_blocks", lambda *_arguments: {bench.ulids[1]: "it is absent"})
+    assert list(restore._checked(Tools("", ""), bench.blocks[0].parent)[1].values()) == damaged
+
+
+def test_what_changes_faster_than_it_can_be_read_is_not_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block, *_others) = _storage.read(bench.blocks[0].parent).blocks
+    numbers = iter(range(99))
+
+    def read(_directory: Path) -> _storage.Storage:
+        return _storage.Storage([dataclasses.replace(block, ulid=f"{next(numbers):026d}")], [], 0, 0.0)
+
+    monkeypatch.setattr(_storage, "read", read)
+    monkeypatch.setattr(proof, "check_blocks", lambda *_arguments: {})
+    with pytest.raises(scratch.Failed, match="changes all the time"):
+        restore._checked(Tools("", ""), bench.blocks[0].parent)
 
 
 # What the server does not take
@@ -674,8 +712,8 @@ def filled(disk: Path, left: int) -> None:
 def test_a_disk_without_room_leaves_everything_as_it_was(
     bench: Bench, units: t.Callable[..., Unit], tmp_path: Path, step: str
 ) -> None:
-    with small_disk(tmp_path / "disk", "size=64m"):
-        unit = bench.fill(units(name="disk/host"), blocks=(0, 1)).ready()
+    with small_disk(tmp_path / "disk", "size=64m"), at_its_end(units(name="disk/host")) as unit:
+        bench.fill(unit, blocks=(0, 1)).ready()
         where = place(unit)
         made = planned(bench.backup, where)
         if step == "the blocks":
@@ -685,8 +723,6 @@ def test_a_disk_without_room_leaves_everything_as_it_was(
         calls = [] if step == "the blocks" else ["stop", "start"]
         with untouched(unit, bench.backup, calls), pytest.raises(NotRestored, match=r"No space left.*is there again"):
             restore.apply(where, bench.backup.catalogue.store, bench.backup.part, made)
-        unit.at_stop = lambda: None
-        unit.stop()
 
 
 # Interrupted
@@ -826,7 +862,11 @@ def test_a_way_back_that_fails_too_is_said_with_the_first_reason(torture: restor
 
     service = Dead(torture.work / "state")
     where = dataclasses.replace(torture.place(), service=service, prometheus=Broken(service))
-    full = restores.Hook(("link",), lambda _number: (_ for _ in ()).throw(OSError(28, "No room")))
+
+    def refuse(_number: int) -> None:
+        raise OSError(28, "No room")
+
+    full = restores.Hook(("link",), refuse)
     with restores.played(), full.on(), pytest.raises(NotRestored) as caught:
         restore.apply(where, torture.catalogue.store, torture.part, torture.plan(SWAP))
     assert "No room. And on the way back: it is out of order" in str(caught.value)

@@ -166,6 +166,8 @@ class Catalogue:
             manifest = Manifest.decode((directory / "manifest").read_bytes(), name)
         except FileNotFoundError:
             return Entry(name, None, {}, "its manifest is missing")
+        except OSError as error:
+            return Entry(name, None, {}, f"its manifest cannot be read: {error.strerror}")
         except Damaged as error:
             return Entry(name, None, {}, f"its manifest is damaged: {error}")
         return Entry(name, manifest, self._states(directory))

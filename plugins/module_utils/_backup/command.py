@@ -12,6 +12,7 @@ Exit codes: 0 all is done; 1 something was left undone, and the output says what
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -36,6 +37,10 @@ EXPECTED = (Busy, Damaged, Failed, HttpError, Missing, NoRoom, NoTool, OSError, 
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A path that is no UTF-8 is shown all the same.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         document = json.loads(Path(given.settings).read_text(encoding="utf-8"))
         found = {**settings.DEFAULTS, **document}

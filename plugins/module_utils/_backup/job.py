@@ -135,7 +135,8 @@ def run(job: Job, now: float) -> Done:
     steps += _treatment(job, manifest.name)
     if job.carry_to:
         findings.append(_carried(job, manifest.name, now))
-    leaving = _leaving(job, catalogue.entries())
+    # Whatever the clock says of the others, the new one stays.
+    leaving = [step for step in _leaving(job, catalogue.entries()) if step.subject != manifest.name]
     removed = tuple(step.subject for step in leaving)
     copies = [place for name in removed for place in catalogue.copies(name)]
     try:

@@ -18,7 +18,7 @@ from .._prometheus import Prometheus
 from .._units import human_duration, human_size
 from . import about, job, settings
 from .carry import unpack
-from .catalogue import DAMAGED, Catalogue, Entry, Missing
+from .catalogue import DAMAGED, PROVEN, VERIFIED, Catalogue, Entry, Missing
 from .create import Failed
 from .manifest import Part
 from .restore import Outcome, Place, apply, recover, restore_to
@@ -124,7 +124,8 @@ def _in_place(
     findings = [Finding("restore.recovered", str(place.directory), "warning", said)] if said else []
     planned = _planned(options, place, entry, part)
     findings += _told(entry, planned)
-    if planned.refusals or not is_confirmed:
+    # A repair may find that nothing is to be done.
+    if planned.refusals or not planned.steps or not is_confirmed:
         return Told(entry.name, "", planned.steps, tuple(findings), False, bool(planned.refusals))
     begun = time.monotonic()
     done = apply(place, catalogue.store, part, planned)
@@ -147,7 +148,9 @@ def _elsewhere(
     )
     findings = []
     for at, part in zip(targets, parts) if is_confirmed else ():
-        compared = restore_to(catalogue.store, part, at, tools)
+        compared = restore_to(
+            catalogue.store, part, at, tools, is_verified=entry.state(part).level in (PROVEN, VERIFIED)
+        )
         text = f"{part.name} of backup {entry.name} is in {at}, {human_size(part.size)}."
         if compared:
             text += f" A scratch server gave the counts of the backup at {compared} times."

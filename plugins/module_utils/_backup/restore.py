@@ -93,7 +93,7 @@ class Outcome:
 def look(place: Place, unit: str, show: t.Callable[[str], str]) -> Live:
     """What is there. Every block is read.
 
-    :raises NotRestored: where it changes faster than it can be read.
+    :raises scratch.Failed: where promtool could not look, or it changes faster than it can be read.
     :raises OSError: where the directory cannot be read.
     """
     directory = place.directory.resolve()
@@ -132,7 +132,7 @@ def _checked(tools: Tools, directory: Path) -> tuple[_storage.Storage, dict[str,
         storage = _read(directory)
     there = {block.ulid for block in storage.blocks}
     if there - set(known):
-        raise NotRestored(f"{directory} changes all the time; the blocks in it could not be read.")
+        raise ScratchFailed(f"{directory} changes all the time; the blocks in it could not be read")
     return storage, {ulid: why for ulid, why in known.items() if why and ulid in there}
 
 

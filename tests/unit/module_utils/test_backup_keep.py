@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import typing as t
@@ -133,13 +134,17 @@ def test_a_backup_that_somebody_gave_another_name_keeps_what_it_needs(tmp_path: 
     assert whole(catalogue) == {manifests[1].name, manifests[2].name}
 
 
-def killed(catalogue: Catalogue, going: t.Collection[str], call: int) -> bool:
-    """A removal in a child that is killed before its n-th call that changes something; False where it had ended."""
+def killed(call: int, work: t.Callable[[], t.Any]) -> bool:
+    """Work in a child that is killed before its n-th call that changes something; False where it had ended."""
     child = os.fork()
     if not child:
         left = call
-        for name in ("fsync", "rename", "unlink", "rmdir"):
-            real = getattr(os, name)
+        # Before Python 3.11 the methods of a path do not look at os any more.
+        for place, name in [
+            *((os, name) for name in ("write", "fchmod", "fsync", "unlink", "rmdir")),
+            *((Path, name) for name in ("rename", "replace", "unlink")),
+        ]:
+            real = getattr(place, name)
 
             def counted(*arguments: t.Any, _real: t.Callable[..., t.Any] = real, **named: t.Any) -> t.Any:
                 nonlocal left
@@ -148,11 +153,17 @@ def killed(catalogue: Catalogue, going: t.Collection[str], call: int) -> bool:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return _real(*arguments, **named)
 
-            setattr(os, name, counted)
-        with contextlib.suppress(BaseException), catalogue.locked("removal"):
-            catalogue.remove([name for name in going if name in catalogue.names()])
+            setattr(place, name, counted)
+        with contextlib.suppress(BaseException):
+            work()
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def remove(catalogue: Catalogue, going: t.Iterable[str]) -> None:
+    with catalogue.locked("removal"):
+        assert not list((catalogue.root / "incoming").iterdir())
+        catalogue.remove(set(going) & set(catalogue.names()))
 
 
 def test_a_kill_at_any_moment_of_a_removal_leaves_the_others_whole_and_the_next_one_ends_it(tmp_path: Path) -> None:
@@ -162,11 +173,9 @@ def test_a_kill_at_any_moment_of_a_removal_leaves_the_others_whole_and_the_next_
         directory.mkdir()
         catalogue, manifests = history(directory, [{1, 2}, {2, 3}, {3, 4}, {1, 4}])
         going = [manifest.name for manifest in manifests[:2]]
-        was_killed = killed(catalogue, going, points)
+        was_killed = killed(points, functools.partial(remove, catalogue, going))
         assert {manifest.name for manifest in manifests[2:]} <= whole(catalogue)
-        with catalogue.locked("removal"):
-            assert not list((catalogue.root / "incoming").iterdir())
-            catalogue.remove(set(going) & set(catalogue.names()))
+        remove(catalogue, going)
         assert whole(catalogue) == {manifest.name for manifest in manifests[2:]}
         assert held(catalogue) == manifests[2].hashes() | manifests[3].hashes()
         if not was_killed:
@@ -179,24 +188,11 @@ def test_a_kill_while_a_state_is_noted_leaves_the_old_one_or_the_new_one(tmp_pat
     catalogue, (manifest,) = history(tmp_path, [{1}])
     part = manifest.parts[0].name
     catalogue.record(manifest.name, {part: State(VERIFIED, 1.0)})
-    for call in range(8):
-        child = os.fork()
-        if not child:
-            left = call
-            for name in ("write", "fchmod", "fsync", "replace", "rename"):
-                real = getattr(os, name)
-
-                def counted(*arguments: t.Any, _real: t.Callable[..., t.Any] = real, **named: t.Any) -> t.Any:
-                    nonlocal left
-                    left -= 1
-                    if left < 0:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return _real(*arguments, **named)
-
-                setattr(os, name, counted)
-            catalogue.record(manifest.name, {part: State(PROVEN, 1.0, 2.0)})
-            os._exit(0)
-        os.waitpid(child, 0)
+    points = 0
+    while killed(points, lambda: catalogue.record(manifest.name, {part: State(PROVEN, 1.0, 2.0)})):
+        points += 1
         assert catalogue.entry(manifest.name).states[part] in (State(VERIFIED, 1.0), State(PROVEN, 1.0, 2.0))
+    assert points > 3
+    assert catalogue.entry(manifest.name).states == {part: State(PROVEN, 1.0, 2.0)}
     catalogue.record(manifest.name, {part: State(PROVEN, 1.0, 3.0)})
     assert catalogue.entry(manifest.name).states == {part: State(PROVEN, 1.0, 3.0)}
