@@ -443,6 +443,8 @@ def test_a_server_that_ends_meanwhile_leaves_a_note_and_the_next_backup_tidies_u
     def interrupted(self: Prometheus) -> str:
         # Asked, and killed before it can answer.
         process.send_signal(signal.SIGSTOP)
+        while Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+            time.sleep(0.01)
         threading.Timer(0.3, process.kill).start()
         return original(self)
 

@@ -136,7 +136,7 @@ def test_an_inventory_without_hosts_of_ours_is_an_error_and_not_a_quiet_success(
         "ansible-playbook", "-i", str(tmp_path / "hosts.yml"), playbook, cwd=tmp_path, reports=tmp_path / "reports"
     )
     assert run.returncode == 2
-    assert 'No host of the inventory is in "telemetry"' in run.stdout
+    assert 'No host of the inventory is in "telemetry:traders"' in run.stdout
 
 
 def test_a_limit_that_leaves_no_host_of_ours_is_an_error(tmp_path: Path) -> None:

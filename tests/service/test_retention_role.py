@@ -232,7 +232,8 @@ def test_a_host_that_only_trades_has_the_clean_up_and_nothing_of_the_telemetry_s
     assert not [one for one in checks if one.startswith(("cardinality", "alert"))]
     done = trader.playbook("playbooks/uninstall.yml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        host.run("sh", "-c", f"find /usr/local /etc/systemd {TEXTFILES} -name '*njord*' -o -name '*cleanup*'; true")
-        == ""
-    )
+    left = [
+        f"-name {name}" for name in ("njord-metrics*", "njord-backup*", "njord-restore*", "metrics-cleanup*", "*.prom")
+    ]
+    places = f"/usr/local /etc/systemd {TEXTFILES}"
+    assert host.run("sh", "-c", f"find {places} {' -o '.join(left)}; true") == ""
