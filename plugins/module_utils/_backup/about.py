@@ -20,6 +20,13 @@ from .store import write_file
 # A drill is asked for once a week, and forgiven a day.
 DRILL_SECONDS = 8 * 86400.0
 TEXTFILE = "njord_backup.prom"
+_PREFIX = "njord_backup_"
+_RUN = {
+    "last_run_timestamp_seconds": "When a backup was last tried.",
+    "success": "Whether the last run left nothing undone.",
+    "duration_seconds": "How long the last run took.",
+    "interval_seconds": "The longest time between two backups, by the schedule.",
+}
 _BACK_UP = "ansible-playbook backup.yml takes one now; site.yml schedules them."
 _DRILL = "ansible-playbook restore-drill.yml runs one now; site.yml schedules them."
 
@@ -33,7 +40,7 @@ def findings(catalogue: Catalogue, now: float, interval: float) -> list[Finding]
     entries = catalogue.entries()
     sound = [entry for entry in entries if entry.level != DAMAGED]
     found = [_damaged(entry) for entry in entries if entry.level == DAMAGED]
-    found.append(_last(catalogue, entries, sound, now, interval))
+    found.append(_last(catalogue, sound, now, interval))
     if sound:
         found += [_proven(sound, now), _place(catalogue, sound[-1])]
     found.append(_drill(catalogue, now))
@@ -51,15 +58,6 @@ def tell(path: Path, catalogue: Catalogue, run: dict[str, float]) -> None:
     before = dict(line.split(" ", 1) for line in former.splitlines() if not line.startswith("#"))
     told = {name: float(before[f"{_PREFIX}{name}"]) for name in _RUN if f"{_PREFIX}{name}" in before}
     write_file(path, _metrics(catalogue, {**told, **run}).encode(), 0o644)
-
-
-_PREFIX = "njord_backup_"
-_RUN = {
-    "last_run_timestamp_seconds": "When a backup was last tried.",
-    "success": "Whether the last run left nothing undone.",
-    "duration_seconds": "How long the last run took.",
-    "interval_seconds": "The longest time between two backups, by the schedule.",
-}
 
 
 def _metrics(catalogue: Catalogue, run: dict[str, float]) -> str:
@@ -140,7 +138,7 @@ def _damaged(entry: Entry) -> Finding:
     )
 
 
-def _last(catalogue: Catalogue, entries: list[Entry], sound: list[Entry], now: float, interval: float) -> Finding:
+def _last(catalogue: Catalogue, sound: list[Entry], now: float, interval: float) -> Finding:
     root = str(catalogue.root)
     if not sound:
         return Finding("backup.last", root, "critical", f"There is no sound backup in {root}.", {}, _BACK_UP)
@@ -186,7 +184,7 @@ def _place(catalogue: Catalogue, newest: Entry) -> Finding:
         "critical",
         f"{root} lies on the file system of {beside[0]}, and {newest.name} is nowhere else: one dead disk takes both.",
         {"beside": beside},
-        "Set backup_catalogue to a directory on another disk, or backup_carry_to to one.",
+        "Set telemetry_backup_catalogue to a directory on another disk, or telemetry_backup_carry_to; then site.yml.",
     )
 
 
@@ -195,7 +193,7 @@ def _drill(catalogue: Catalogue, now: float) -> Finding:
     if not drill:
         return Finding("backup.drill", root, "unknown", "Nobody ever tried to bring a backup back (drill).", {}, _DRILL)
     if drill["reason"]:
-        text = f"The last drill could not bring {drill['name']} back: {drill['reason']}."
+        text = f"The last drill did not prove that {drill['name']} comes back: {drill['reason']}."
         return Finding(
             "backup.drill",
             root,

@@ -61,13 +61,10 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """:param name: of the new backup. :param new: bytes that were not in the store. :param removed: older backups."""
+    """:param name: of the new backup."""
 
     name: str
-    size: int
-    new: int
     level: str
-    removed: tuple[str, ...]
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...]
 
@@ -158,7 +155,7 @@ def run(job: Job, now: float) -> Done:
             )
         )
     level = catalogue.entry(manifest.name).level
-    return Done(manifest.name, cost.bytes, cost.new, level, removed, (*steps, *leaving), tuple(findings))
+    return Done(manifest.name, level, (*steps, *leaving), tuple(findings))
 
 
 def examine(prover: Prover, name: str, is_proof: bool) -> Entry:

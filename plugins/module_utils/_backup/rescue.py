@@ -123,7 +123,7 @@ def _in_place(
     said = recover(place.directory, place.service) if is_confirmed else ""
     findings = [Finding("restore.recovered", str(place.directory), "warning", said)] if said else []
     planned = _planned(options, place, entry, part)
-    findings += _told(entry, planned)
+    findings += _told(entry, planned, is_confirmed)
     # A repair may find that nothing is to be done.
     if planned.refusals or not planned.steps or not is_confirmed:
         return Told(entry.name, "", planned.steps, tuple(findings), False, bool(planned.refusals))
@@ -187,8 +187,13 @@ def _planned(options: t.Mapping[str, t.Any], place: Place, entry: Entry, part: P
     return plan_of(part, entry.state(part).level, live, options["mode"], time.time())
 
 
-def _told(entry: Entry, planned: Plan) -> list[Finding]:
+def _told(entry: Entry, planned: Plan, is_confirmed: bool = False) -> list[Finding]:
     subject = planned.directory
+    if not planned.steps and not planned.refusals:
+        text = (
+            f"Every block in {subject} is whole, and backup {entry.name} has none that is missing: nothing to repair."
+        )
+        return [Finding("restore.plan", subject, "ok", text)]
     figures = {
         "restore_bytes": planned.needed,
         "restore_seconds": round(planned.seconds),
@@ -203,7 +208,7 @@ def _told(entry: Entry, planned: Plan) -> list[Finding]:
             f" {subject} in about {human_duration(planned.seconds)}, of which about {human_duration(planned.blind)} are"
             " without alerts.",
             {"figures": figures, "bring": list(planned.bring), "carry": list(planned.carry)},
-            "telemetry_confirm=true does it.",
+            "" if is_confirmed or planned.refusals else "telemetry_confirm=true does it.",
         )
     ]
     findings += [

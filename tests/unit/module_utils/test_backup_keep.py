@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import signal
 import typing as t
 from pathlib import Path
 
@@ -25,6 +23,8 @@ from ansible_collections.njord.telemetry.plugins.module_utils._backup.manifest i
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.tree import walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from .killing import killed
 
 NOW = 1_800_000_000.0
 DAY = 86400
@@ -132,32 +132,6 @@ def test_a_backup_that_somebody_gave_another_name_keeps_what_it_needs(tmp_path: 
         catalogue.remove([manifests[1].name])
     assert held(catalogue) == before
     assert whole(catalogue) == {manifests[1].name, manifests[2].name}
-
-
-def killed(call: int, work: t.Callable[[], t.Any]) -> bool:
-    """Work in a child that is killed before its n-th call that changes something; False where it had ended."""
-    child = os.fork()
-    if not child:
-        left = call
-        # Before Python 3.11 the methods of a path do not look at os any more.
-        for place, name in [
-            *((os, name) for name in ("write", "fchmod", "fsync", "unlink", "rmdir")),
-            *((Path, name) for name in ("rename", "replace", "unlink")),
-        ]:
-            real = getattr(place, name)
-
-            def counted(*arguments: t.Any, _real: t.Callable[..., t.Any] = real, **named: t.Any) -> t.Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return _real(*arguments, **named)
-
-            setattr(place, name, counted)
-        with contextlib.suppress(BaseException):
-            work()
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def remove(catalogue: Catalogue, going: t.Iterable[str]) -> None:
