@@ -132,6 +132,7 @@ findings:
   elements: dict
 """
 
+import contextlib
 import json
 import os
 import time
@@ -154,6 +155,8 @@ from ansible_collections.njord.telemetry.plugins.module_utils._journal.configura
     INSTALL_ROOT,
     ConfigurationError,
 )
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.format import resolution_name
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.lock import Busy, lease
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.plan import Rules
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.state import Last
 from ansible_collections.njord.telemetry.plugins.module_utils._journal_findings import named_directories
@@ -192,9 +195,14 @@ def main() -> None:
     begun = time.monotonic()
     paths, unknown = named_directories(module.params["journal_dir"], "journal_dir", module.params["config_root"])
     looked += unknown
-    for directory in paths:
-        root = os.path.realpath(directory)
-        results[root] = clean(options(root))
+    with contextlib.ExitStack() as held:
+        if not module.check_mode:
+            try:
+                held.enter_context(lease())
+            except Busy as error:
+                fail(module, f"Nothing was done: {error}. Wait for its end.")
+        results.update((root, clean(options(root))) for root in map(os.path.realpath, paths))
+    for root in results:
         looked += [Finding(*note[:4], remedy=note.remedy) for note in results[root].notes]
         looked.append(told(root, results[root], module.check_mode))
         if module.check_mode and results[root].is_complete:
@@ -277,7 +285,21 @@ def told(root: str, result: Result, is_check: bool) -> Finding:
             "cleanup.plan", root, "unknown", f"{account.shown(root)} was not cleaned up.", {}, "See the other findings."
         )
     figures = {f"cleanup_{kind}_bytes": size.bytes for kind, size in (result.after or result.before).items()}
-    return Finding("cleanup.plan", root, "info" if parts else "ok", text, {"figures": figures})
+    evidence: dict[str, t.Any] = {"figures": figures}
+    if parts:
+        evidence["chart"] = chart(action for action in result.actions if action.state == counted)
+    return Finding("cleanup.plan", root, "info" if parts else "ok", text, evidence)
+
+
+def chart(actions: t.Iterable[Action]) -> dict[str, t.Any]:
+    """The bytes of the files that go, by what becomes of them and by level."""
+    sizes: dict[str, int] = {}
+    for action in actions:
+        level = "" if action.resolution is None else f" {resolution_name(action.resolution)}"
+        label = f"{action.action}{level}"
+        sizes[label] = sizes.get(label, 0) + action.bytes
+    bars = [{"label": label, "value": value} for label, value in sizes.items()]
+    return {"kind": "bars", "title": "What the retention policy takes from the journals", "unit": "bytes", "bars": bars}
 
 
 def told_of_last(root: str, last: Last | None, found: policy.Policy) -> Finding:

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
 import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.lock import lease
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.testbench.module import findings, run
@@ -132,7 +135,29 @@ def test_a_second_run_says_who_holds_the_directory(bench: journals.Bench) -> Non
     finally:
         os.close(handle)
     assert done.returncode == 1
-    assert f"another run has it: process {os.getpid()}" in done.stdout
+    assert f": process {os.getpid()} (" in done.stdout
+
+
+def test_while_another_procedure_changes_this_host_a_module_says_so_and_the_command_waits(
+    bench: journals.Bench,
+) -> None:
+    before = everything(bench.before)
+    with lease():
+        answer = run("metrics_cleanup", {"journal_dir": [str(bench.before)]})
+        assert answer["failed"]
+        assert f"process {os.getpid()} (" in answer["msg"]
+        assert everything(bench.before) == before
+        # A look is nobody's way.
+        assert command(*arguments(bench, "--dry-run")).returncode == 0
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with lease():
+            waiting = pool.submit(command, *arguments(bench))
+            time.sleep(3)
+            assert everything(bench.before) == before
+        done = waiting.result()
+    assert done.returncode == 0, done.stderr
+    assert f"process {os.getpid()} (" in done.stderr
+    assert everything(bench.before) != before
 
 
 @pytest.mark.parametrize(
@@ -180,6 +205,9 @@ def test_the_module_does_in_a_run_what_it_said_in_check_mode(bench: journals.Ben
     (told,) = findings(checked, "cleanup.plan")
     assert told["severity"] == "info"
     assert told["summary"].startswith("The next clean-up would ")
+    bars = {row["label"]: row["value"] for row in told["evidence"]["chart"]["bars"]}
+    assert "roll up 1m" in bars
+    assert sum(bars.values()) == sum(row["bytes"] for row in checked["plan"])
     again = run("metrics_cleanup", given)
     assert (again["changed"], again["plan"], again["diff"]) == (False, [], {})
 

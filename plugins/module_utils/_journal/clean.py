@@ -16,9 +16,10 @@ import typing as t
 from pathlib import Path, PurePosixPath
 
 from .build import NOTHING, Counts, Made, make
-from .exchange import Busy, Changed, commit, discard, is_interrupted, locked, open_files, recover, rename
+from .exchange import Changed, commit, discard, is_interrupted, open_files, recover, rename
 from .files import File, Tree, scan, walk
 from .format import DAY_NS, KINDS, METRICS, read_name
+from .lock import Busy, locked
 from .plan import COMPRESS, ROTATE, Plan, Rules, Step, plan
 from .state import (
     Broken,
@@ -141,9 +142,7 @@ def clean(options: Options, progress: Progress = lambda _what, _done, _all: None
         with locked(options.root, shared=options.dry_run), _without_collector():
             _Run(options, result, progress).run()
     except Busy as error:
-        result.note(
-            "journal.lock", options.root, "unknown", f"{options.root} was not looked at: {error}.", "Wait for its end."
-        )
+        result.note("journal.lock", options.root, "unknown", f"Nothing was looked at: {error}.", "Wait for its end.")
     except Broken as error:
         result.note(
             "journal.recovery",

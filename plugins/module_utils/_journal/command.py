@@ -12,6 +12,7 @@ Exit codes: 0 all is done, or there is nothing to do; 1 something was left undon
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from . import account, schedule
 from .clean import DONE, LEFT, PLANNED, Options, Result, clean
 from .configuration import INSTALL_ROOT, ConfigurationError, journal_directories
+from .lock import PATIENCE_SECONDS, Busy, lease
 from .plan import Rules
 from .policy import Policy, read
 
@@ -43,7 +45,12 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
         return WRONG
     for warning in warnings:
         _say(f"warning: {warning}.")
-    results = {directory: _clean(directory, policy, given) for directory in map(os.path.realpath, directories)}
+    try:
+        with contextlib.nullcontext() if given.dry_run else lease(PATIENCE_SECONDS, _say):
+            results = {directory: _clean(directory, policy, given) for directory in map(os.path.realpath, directories)}
+    except Busy as error:
+        _say(f"metrics-cleanup: nothing was done: {error}")
+        return UNDONE
     interval = schedule.parse(policy.cleanup_schedule).longest_gap()
     ended = time.time()
     run = account.Run(results, ended, ended - begun, interval)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import typing as t
 from pathlib import Path
@@ -33,32 +32,8 @@ from .state import (
 from .stream import Identity, file_hash, sync
 
 
-class Busy(Exception):
-    """Another run has the directory, a clause that says which."""
-
-
 class Changed(Exception):
     """A journal is not the one that was planned with any more, a clause."""
-
-
-@contextlib.contextmanager
-def locked(root: str, shared: bool) -> t.Iterator[None]:
-    """The directory itself is locked: a dry run needs no file for that, and the lock ends with its process.
-
-    :param shared: beside others that only look.
-    :raises Busy: where another run has it.
-    """
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno != errno.EWOULDBLOCK:
-                raise
-            raise Busy(f"another run has it{_holder(os.fstat(handle))}") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def open_files() -> tuple[set[tuple[int, int]], int]:
@@ -242,14 +217,3 @@ def _status(path: str) -> os.stat_result | None:
         return os.lstat(path)
     except FileNotFoundError:
         return None
-
-
-def _holder(status: os.stat_result) -> str:
-    """The process that holds the lock of a directory, as the kernel lists it."""
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    with contextlib.suppress(OSError), Path("/proc/locks").open(encoding="ascii") as file:
-        for line in file:
-            words = line.split()
-            if place in words and words[1] == "FLOCK":
-                return f": process {words[4]}"
-    return ""

@@ -18,7 +18,7 @@ import typing as t
 import zlib
 from pathlib import PurePosixPath
 
-from .format import DAY_NS, METRICS, FileName, classify, read_name
+from .format import DAY_NS, METRICS, FileName, classify, is_aside, read_name
 from .lines import Form, LineReader, Match
 from .record import Record
 from .state import CONSUMED, INTENT, OURS, STATE, Facts, Holdings, Intent, Known, Remembered
@@ -210,7 +210,8 @@ def _files(tree: Tree) -> t.Iterator[tuple[str, str, os.stat_result]]:
             if entry.is_symlink():
                 tree.links.append(path)
             elif entry.is_dir(follow_symlinks=False):
-                pending.append(path)
+                if not is_aside(path):
+                    pending.append(path)
             elif entry.is_file(follow_symlinks=False):
                 try:
                     yield path, entry.path, entry.stat(follow_symlinks=False)

@@ -23,6 +23,9 @@ METRIC_TYPES = ("counter", "gauge", "histogram", "summary")
 # The aggregator writes metric_name, the retention code that came with it name.
 NAME_KEYS = ("metric_name", "name")
 DAY_NS = 86400 * 10**9
+# Directories of a restore, in a journal directory that is a mount point and has nothing beside it: what they hold does
+# not count, and is left to a person.
+ASIDE = (".restoring", ".replaced-", ".interim-")
 
 _OLDEST_NS = 10**17
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -87,6 +90,13 @@ def read_name(name: str) -> FileName:
         resolution=resolution,
         day=day,
     )
+
+
+def is_aside(path: str) -> bool:
+    """
+    :param path: relative to the journal directory.
+    """
+    return path.startswith(ASIDE)
 
 
 def classify(name: FileName, lines: t.Sequence[bytes]) -> Content:

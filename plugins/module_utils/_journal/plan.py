@@ -50,7 +50,7 @@ class Step:
     :param carried: path by (day, resolution) for records that stay as they are, in a file of their own.
     :param rejected: path for lines that are no records; empty where there are none.
     :param lines: of the sources; ``bytes`` of their lines, ``expiring`` of those that expire.
-    :param needs: positions of the steps that make its sources.
+    :param needs: positions of the steps that make its sources, and of those that leave it the names of what it makes.
     :param twin: of what is dropped, the file that holds the same lines.
     """
 
@@ -136,6 +136,8 @@ class _Planner:
         self.taken = {*self.there, *tree.links}
         self.groups: dict[Group, list[_Journal]] = {}
         self.drops: dict[str, int] = {}
+        # By the path that a step leaves to others, its position.
+        self.freed: dict[str, int] = {}
 
     def plan(self) -> Plan:
         self._gather()
@@ -155,10 +157,14 @@ class _Planner:
         return self.result
 
     def _add(self, step: Step) -> int:
-        self.result.steps.append(step)
+        position = len(self.result.steps)
+        made = [path for path in (step.target, step.rejected, *step.carried.values()) if path]
+        freeing = {self.freed[path] for name in made for path in _twins(name) if path in self.freed}
+        self.result.steps.append(dataclasses.replace(step, needs=step.needs | freeing))
         self.taken.difference_update(step.sources)
-        self.taken.update(filter(None, (step.target, step.rejected, *step.carried.values())))
-        return len(self.result.steps) - 1
+        self.taken.update(made)
+        self.freed.update(dict.fromkeys(step.sources, position))
+        return position
 
     def _refuse(self, path: str, reason: str, remedy: str, severity: str = "warning") -> None:
         self.result.refusals.append(Refusal(path, reason, remedy, severity))

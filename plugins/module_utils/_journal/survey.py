@@ -19,7 +19,7 @@ import typing as t
 import zlib
 from pathlib import Path
 
-from .format import DAY_NS, OTHER, Content, FileName, classify, read_name, read_record, record_time
+from .format import DAY_NS, OTHER, Content, FileName, classify, is_aside, read_name, read_record, record_time
 
 FIRST_LINES = 3
 # How much of an end of a file is read: more only where less holds no whole line. A line that is longer than the last
@@ -177,7 +177,8 @@ class _Walk:
                     if entry.is_symlink():
                         self._links.append(entry_path)
                     elif entry.is_dir(follow_symlinks=False):
-                        below.append(entry_path)
+                        if path != root.resolved or not is_aside(entry.name):
+                            below.append(entry_path)
                     else:
                         self._take(entry.name, entry_path, handle, status.st_dev, root)
         finally:

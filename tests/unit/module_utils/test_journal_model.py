@@ -288,6 +288,22 @@ def test_it_does_not_matter_which_file_holds_a_record(
         assert_same_groups(canonical(found(root)), canonical(found(other)))
 
 
+def test_a_name_that_one_step_leaves_is_taken_by_another_one_only_after_that() -> None:
+    plain = Spelling(False, "metric_name", False, False, False, False)
+    # Ages in days of the records of each file. What is left of the last one gets the name of the one before it, which
+    # goes too, and is the larger one: the smallest comes first.
+    ages = {"20251104.7": (2,), "20251105": (2,), "20251106": (2, 2, 2, 4), "20251107.7": (3, 2)}
+    with laid_out([]) as root:
+        for name, of_file in ages.items():
+            times = [(TODAY - age) * DAY for age in of_file]
+            rows = [(Record(("m", "gauge", ()), time, 60, ((time, 0.0),)), plain) for time in times]
+            Journal(f"m_1m.{name}.ndjson.gz", tuple(rows), TODAY - 1, 60).write(root)
+        levels = (Level(60, 2), Level(300, 5), Level(3600, 12), Level(86400, 30))
+        result = run(root, policy=Policy(levels, "0 2 * * *", "a test"))
+        assert result.notes == []
+        assert {action.state for action in result.actions} == {"done"}
+
+
 @given(trees(), st.sampled_from((POLICY, SHORT, FOR_EVER)), st.lists(st.integers(1, 4), max_size=4), st.booleans())
 @settings(max_examples=20, deadline=None)
 def test_rolling_up_level_by_level_is_rolling_up_at_once(

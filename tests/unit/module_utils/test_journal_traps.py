@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.njord.telemetry.plugins.module_utils._journal import build, stream
 from ansible_collections.njord.telemetry.plugins.module_utils._journal import clean as clean_module
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.clean import Result
-from ansible_collections.njord.telemetry.plugins.module_utils._journal.exchange import locked
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.lock import locked
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.stream import Damaged, Source
 
 from tests.unit.module_utils.journals import (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.njord.telemetry.plugins.module_utils._journal import build
 from ansible_collections.njord.telemetry.plugins.module_utils._journal import clean as clean_module
-from ansible_collections.njord.telemetry.plugins.module_utils._journal.exchange import Busy, locked
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.lock import Busy, locked
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.workers import each
 
 from tests.unit.module_utils.journals import DAY, KEPT, TODAY, aggregated, found, run, stamp, write
