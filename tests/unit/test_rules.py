@@ -155,6 +155,22 @@ ALERTS = [
         DAY,
         HOUR,
     ),
+    Alert(
+        "MonthlyMaintenanceMissed",
+        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_monthly"}': f"{HOUR}x900"},
+        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_monthly"}': "0x900"},
+        32 * DAY,
+        32 * DAY + HOUR,
+        HOUR,
+    ),
+    Alert(
+        "MonthlyMaintenanceNeverRan",
+        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_monthly"}': f"0+{HOUR}x900"},
+        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_weekly"}': "0x900"},
+        32 * DAY - HOUR,
+        32 * DAY,
+        HOUR,
+    ),
     # A day and a half and an hour, and a quarter of an hour for which that must hold; then a run.
     Alert(
         "MetricsCleanupMissed",
@@ -223,7 +239,24 @@ ALERTS = [
         17 * DAY + HOUR,
         HOUR,
     ),
-    gauge("RestoreDrillFailed", "njord_backup_drill_success", 1, 0, 0, MINUTE),
+    Alert(
+        "BackupNotSent",
+        {"njord_backup_sent_timestamp_seconds": f"0+{HOUR}x99", "njord_backup_interval_seconds": f"{DAY}x99"},
+        {"njord_backup_sent_timestamp_seconds": "0x99", "njord_backup_interval_seconds": f"{DAY}x99"},
+        49 * HOUR,
+        50 * HOUR,
+        HOUR,
+    ),
+    gauge("BackupSentDamaged", "njord_backup_sent_damaged", 0, 1, 0, MINUTE),
+    gauge("RestoreDrillFailed", "njord_backup_drill_damaged", 0, 1, 0, MINUTE),
+    Alert(
+        "RestoreDrillUndecided",
+        {"njord_backup_drill_success": "0x99", "njord_backup_drill_damaged": "1x99"},
+        {"njord_backup_drill_success": "0x99", "njord_backup_drill_damaged": "0x99"},
+        None,
+        0,
+        MINUTE,
+    ),
     gauge("MetricsCleanupFailed", "njord_metrics_cleanup_success", 1, 0, 15 * MINUTE, MINUTE),
 ]
 
