@@ -16,10 +16,14 @@ description:
   - Makes an entry of the catalogue, a manifest with the hash of every file. What the store has already is not copied.
   - Of Prometheus a snapshot is taken, never its live directory, and removed again, only that one, also after a crash.
     It needs the admin API (C(--web.enable-admin-api)).
-  - Journals are taken while no clean-up changes them. Secrets in configuration are left out, and named.
+  - Journals are taken while no clean-up changes them. Secrets in configuration are left out, and named,
+    or encrypted for O(secrets_recipients).
   - A backup is I(written), then I(verified) (every file by its hash, every block by C(promtool tsdb analyze
     --extended)), then I(proven) (a scratch Prometheus gives the counts of each metric that the live one gave).
-  - Afterwards backups that no rule keeps are removed; never the last proven one, and never a damaged one.
+  - With O(restic_repository) it is then sent off the host, encrypted; what lies there already is not sent again. Where
+    that fails, the backup is as good as before, and the finding is critical.
+  - Afterwards backups that no rule keeps are removed; never the last proven one, and never a damaged one. So are those
+    of this host off the host, never those of another.
 extends_documentation_fragment:
   - njord.telemetry.attributes
   - njord.telemetry.attributes.actions
@@ -55,6 +59,15 @@ options:
     type: list
     elements: path
     default: [/etc/prometheus, /etc/systemd/system, /etc/cron.d]
+  secrets_recipients:
+    description:
+      - Public keys, V(age1...), V(ssh-ed25519 ...) or V(ssh-rsa ...), of those who may read secrets. What may hold one
+        then goes into the backup as C(NAME.age), encrypted to all of them by C(age) (Debian package age). Without any
+        key it is left out.
+      - A private key belongs on another host. C(age -d -i IDENTITY FILE) opens a file there.
+    type: list
+    elements: str
+    default: []
   level:
     description: How far the backup is brought. A backup that is not proven is a hope.
     type: str
@@ -102,6 +115,12 @@ EXAMPLES = r"""
     catalogue: /mnt/backup/njord
     level: proven
 
+- name: Back up, and send it off the host
+  njord.telemetry.backup:
+    restic_repository: s3:https://objects.example.com/njord
+    restic_password_file: /etc/njord-backup/restic-password
+    restic_environment_file: /etc/njord-backup/restic-environment
+
 - name: Remove a damaged one
   njord.telemetry.backup:
     name: 20260131T020000Z
@@ -124,8 +143,8 @@ plan:
   elements: dict
 findings:
   description:
-    - C(backup.written), C(backup.remark), C(backup.state), C(backup.carried), C(backup.removed), C(backup.told) and
-      C(backup.run).
+    - C(backup.written), C(backup.remark), C(backup.state), C(backup.carried), C(backup.sent), C(backup.removed),
+      C(backup.forgotten), C(backup.checked), C(backup.told) and C(backup.run).
   returned: success
   type: list
   elements: dict
@@ -137,6 +156,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import (
     BACKUPS,
+    RESTIC_PATHS,
     ArgumentSpec,
     fail,
     require_absolute,
@@ -145,6 +165,7 @@ from ansible_collections.njord.telemetry.plugins.module_utils._argspec import (
 from ansible_collections.njord.telemetry.plugins.module_utils._backup import about, command, job, settings, steps
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.catalogue import PROVEN, Catalogue
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.lock import lease
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 
 SPEC = ArgumentSpec(
@@ -163,6 +184,13 @@ SPEC = ArgumentSpec(
             "type": "list",
             "elements": "path",
             "default": settings.DEFAULTS["configuration_paths"],
+        },
+        # Public keys.
+        "secrets_recipients": {
+            "type": "list",
+            "elements": "str",
+            "no_log": False,
+            "default": settings.DEFAULTS["secrets_recipients"],
         },
         "level": {"type": "str", "choices": list(settings.LEVELS), "default": settings.DEFAULTS["level"]},
         "carry_to": {"type": "path"},
@@ -185,6 +213,7 @@ ABSOLUTE = (
     "configuration_paths",
     "carry_to",
     "textfile_directory",
+    *RESTIC_PATHS,
 )
 
 
@@ -218,7 +247,7 @@ def make(module: AnsibleModule) -> None:
         )
     catalogue = work.prover.catalogue
     catalogue.make()
-    with catalogue.locked("backup"):
+    with lease(), catalogue.locked():
         done = job.run(work, now)
         findings = [*done.findings, *tell(module, catalogue, now)]
     module.exit_json(
@@ -248,7 +277,7 @@ def tell(module: AnsibleModule, catalogue: Catalogue, begun: float) -> list[Find
 
 def remove(module: AnsibleModule) -> None:
     catalogue, name = Catalogue(module.params["catalogue"]), module.params["name"]
-    with catalogue.locked("removal", shared=module.check_mode):
+    with catalogue.locked(shared=module.check_mode):
         if name not in catalogue.names():
             module.exit_json(changed=False, name="", level="", plan=[], findings=[])
         entries = catalogue.entries()

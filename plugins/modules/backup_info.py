@@ -16,6 +16,7 @@ description:
   - Lists the catalogue, the oldest backup first, and judges it; how old the last one is, whether one was ever proven,
     whether it lies on the disk of the data, and what the last drill showed.
   - With O(name) it says as well what a restore of that backup would do here.
+  - With O(restic_repository) it lists as well what lies there, of this host and of others.
   - It only looks.
 extends_documentation_fragment:
   - njord.telemetry.attributes
@@ -66,6 +67,13 @@ backups:
   returned: success
   type: list
   elements: dict
+elsewhere:
+  description:
+    - What lies in O(restic_repository), the oldest backup first, with C(name), C(host), C(created), C(place), and
+      C(is_held), whether the catalogue has that name too.
+  returned: success
+  type: list
+  elements: dict
 plan:
   description: The steps of a restore of O(name), as M(njord.telemetry.restore) would take them.
   returned: success
@@ -73,18 +81,21 @@ plan:
   elements: dict
 findings:
   description:
-    - C(backup.last), C(backup.proven), C(backup.place), C(backup.drill), C(backup.damaged), and with O(name)
-      C(restore.plan), C(restore.lost), C(restore.warning) and C(restore.refused).
+    - C(backup.last), C(backup.proven), C(backup.place), C(backup.sent), C(backup.checked), C(backup.elsewhere),
+      C(backup.drill), C(backup.damaged), and with O(name) C(restore.plan), C(restore.lost), C(restore.warning) and
+      C(restore.refused).
   returned: success
   type: list
   elements: dict
 """
 
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import (
     BACKUPS,
+    RESTIC_PATHS,
     ArgumentSpec,
     fail,
     require_absolute,
@@ -110,13 +121,13 @@ SPEC = ArgumentSpec(
 def main() -> None:
     module = SPEC.module()
     options, now = module.params, time.time()
-    for option in ("catalogue", "prometheus_data_directory"):
+    for option in ("catalogue", "prometheus_data_directory", *RESTIC_PATHS):
         require_absolute(module, option)
     since, interval = (seconds(module, option) for option in ("since", "interval"))
     catalogue = Catalogue(options["catalogue"])
     plan: list[steps.Step] = []
     try:
-        with catalogue.locked("look", shared=True):
+        with catalogue.locked(shared=True):
             found = about.findings(catalogue, now, interval)
             worst = LEVELS.index(options["level"]) if options["level"] else len(LEVELS)
             listed = [
@@ -134,12 +145,24 @@ def main() -> None:
     except command.EXPECTED as error:
         listed = []
         found = [Finding("backup.last", options["catalogue"], "unknown", f"Nothing is known of backups: {error}.")]
+    there, said = elsewhere(module, catalogue)
+    found += said
     module.exit_json(
         changed=False,
+        elsewhere=there,
         backups=[about.describe(catalogue, entry) for entry in listed],
         plan=steps.rows(plan),
         findings=[finding.as_dict() for finding in found],
     )
+
+
+def elsewhere(module: AnsibleModule, catalogue: Catalogue) -> tuple[list[dict[str, Any]], list[Finding]]:
+    """What lies off the host, whether there is a catalogue or not."""
+    try:
+        where = settings.remote(module.params, catalogue)
+        return about.elsewhere(where, catalogue) if where else ([], [])
+    except settings.Unusable as error:
+        fail(module, str(error))
 
 
 def seconds(module: AnsibleModule, option: str) -> float:

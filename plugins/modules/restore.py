@@ -33,17 +33,33 @@ options:
   archive:
     description: A backup that was carried here as one file, absolute; it is taken into the catalogue first.
     type: path
+  origin:
+    description:
+      - Where the backup is looked for. One that lies in O(restic_repository) is taken into the catalogue first; this
+        host may never have had one.
+    type: str
+    choices: [catalogue, restic]
+    default: catalogue
+  restic_host:
+    description: The host that made the backup in O(restic_repository); this one where it is empty.
+    type: str
   source:
     description:
-      - What is brought back. V(journals) and V(configuration) only to O(target_dir), for their writers hold the live
-        ones open.
+      - What is brought back.
+      - V(journals) come back as whole trees, each into its own directory, while no clean-up is at work. Records of
+        trading, logs, and journals of metrics that the backup cannot hold come along; what else is there now stays in
+        the old directory, and the plan names what would be gone. A process that has a journal open for writing is named
+        and nothing is done, for it would go on writing into the old directory.
+      - V(configuration) only to O(target_dir). Roles write it, and what they wrote since would be undone; a person
+        compares.
     type: str
     choices: [prometheus, journals, configuration]
     default: prometheus
   mode:
     description:
       - V(swap) puts a new directory into the place of the old one.
-      - V(repair) moves damaged live blocks aside, and brings only what is missing; it needs little room.
+      - V(repair) moves damaged live blocks aside, and brings only what is missing; it needs little room. It is for
+        V(prometheus) only.
       - V(drill) brings the backup back into a directory of the catalogue, proves it, and looks at the clock. The live
         server is not touched, so it needs no O(confirm).
     type: str
@@ -72,6 +88,20 @@ EXAMPLES = r"""
   njord.telemetry.restore:
     confirm: true
 
+- name: Bring back here what another host has sent off
+  njord.telemetry.restore:
+    origin: restic
+    restic_host: njord1
+    restic_repository: s3:https://objects.example.com/njord
+    restic_password_file: /etc/njord-backup/restic-password
+    restic_environment_file: /etc/njord-backup/restic-environment
+    confirm: true
+
+- name: Bring the journals back to where they were
+  njord.telemetry.restore:
+    source: journals
+    confirm: true
+
 - name: Look at the journals of a backup
   njord.telemetry.restore:
     name: 20260131T020000Z
@@ -96,8 +126,8 @@ plan:
   elements: dict
 findings:
   description:
-    - C(restore.plan), C(restore.lost), C(restore.warning), C(restore.refused), C(restore.recovered), C(restore.done),
-      and of a drill C(backup.drill) and C(backup.damaged).
+    - C(restore.fetched), C(restore.plan), C(restore.lost), C(restore.warning), C(restore.refused),
+      C(restore.recovered), C(restore.done), and of a drill C(backup.drill) and C(backup.damaged).
   returned: success
   type: list
   elements: dict
@@ -105,13 +135,14 @@ findings:
 
 from ansible_collections.njord.telemetry.plugins.module_utils._argspec import (
     BACKUPS,
+    RESTIC_PATHS,
     ArgumentSpec,
     fail,
     require_absolute,
     server,
 )
 from ansible_collections.njord.telemetry.plugins.module_utils._backup import command, rescue, settings, steps
-from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore import NotRestored
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.record import NotRestored
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.service import NotDone
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
@@ -120,6 +151,8 @@ SPEC = ArgumentSpec(
     {
         "name": {"type": "str", "default": "latest"},
         "archive": {"type": "path"},
+        "origin": {"type": "str", "choices": list(rescue.ORIGINS), "default": rescue.CATALOGUE},
+        "restic_host": {"type": "str"},
         "source": {"type": "str", "choices": list(settings.SOURCES), "default": "prometheus"},
         "mode": {"type": "str", "choices": ["swap", "repair", "drill"], "default": "swap"},
         "textfile_directory": {"type": "path"},
@@ -132,10 +165,17 @@ SPEC = ArgumentSpec(
 def main() -> None:
     module = SPEC.module()
     options = module.params
-    for option in ("catalogue", "archive", "target_dir", "prometheus_data_directory", "textfile_directory"):
+    for option in (
+        "catalogue",
+        "archive",
+        "target_dir",
+        "prometheus_data_directory",
+        "textfile_directory",
+        *RESTIC_PATHS,
+    ):
         require_absolute(module, option)
-    if options["source"] != "prometheus" and not options["target_dir"] and options["mode"] != "drill":
-        fail(module, f"target_dir is not given; source {options['source']} is put nowhere else")
+    if options["source"] == "configuration" and not options["target_dir"] and options["mode"] != "drill":
+        fail(module, "target_dir is not given; source configuration is put nowhere else")
     is_wanted = options["confirm"] or options["mode"] == "drill"
     try:
         done = rescue.run(options, Prometheus(server(module, "prometheus")), module.check_mode)

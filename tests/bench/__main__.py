@@ -20,7 +20,7 @@ from njord_telemetry.catalogue import Catalogue
 from njord_telemetry.intake import Intake
 from njord_telemetry.store import Store
 
-from tests.bench import backups, journals
+from tests.bench import backups, journals, nights, query_log, restic
 from tests.bench.hosts import Host, make_host
 from tests.testbench.packages import ROOT
 
@@ -168,18 +168,40 @@ BACKUPS = (
         "tar into one file, not compressed, and sync",
         True,
     ),
+    ("backup, full: hashed and synced, beside restic", "full", "restic full", restic.NAME, True),
     ("backup, one new block of two hours", "one block more", "full", "a full one", False),
+    (
+        "backup, one new block of two hours, beside restic",
+        "one block more",
+        "restic one block more",
+        restic.NAME,
+        False,
+    ),
     ("backup, verification", "check", "sha256", "sha256 alone", True),
-    ("backup, brought back", "lay", "untar", "tar xf and sync", True),
+    ("backup, verification, beside restic", "check", "restic check", "restic check --read-data", True),
+    ("backup, brought back, beside restic", "lay", "restic back", restic.NAME, True),
     ("backup, into one file", "pack", "zstd", "tar, zstd -3 -T0 and sync", True),
-    ("backup, taken in from one file", "unpack", "untar", "tar xf, not compressed, and sync", True),
+)
+RESTORES = (
+    ("backup, brought back", "lay", "untar", "tar xf and sync", True),
+    ("backup, taken in from one file", "unpack", "untar zstd", "tar --zstd -xf and sync", True),
+    ("backup, taken in from one file, beside one not compressed", "unpack", "untar", "tar xf and sync", True),
 )
 
 
-def backup(work: Path, runs: int = 4) -> t.Iterator[Row]:
-    """Backups of a gigabyte beside tar in its ways, and their memory."""
+def backup(work: Path, runs: int = 4, more_runs: int = 16) -> t.Iterator[Row]:
+    """Backups of a gigabyte beside tar in its ways and restic, and their memory."""
     taken, size, memory = backups.compared(work, runs)
-    for name, ours, other, held_against, is_speed in BACKUPS:
+    yield from _beside(BACKUPS, taken, size, runs)
+    yield Row("backup, full: memory", memory / (1 << 20), "MiB", 64, "bound", runs)
+    taken, size = backups.brought_back(work, more_runs)
+    yield from _beside(RESTORES, taken, size, more_runs)
+
+
+def _beside(
+    table: tuple[tuple[str, str, str, str, bool], ...], taken: dict[str, list[float]], size: int, runs: int
+) -> t.Iterator[Row]:
+    for name, ours, other, held_against, is_speed in table:
         pairs = list(zip(taken[ours], taken[other]))
         ratios = sorted(theirs / mine if is_speed else mine / theirs for mine, theirs in pairs)
         text = f"{held_against}, {ratios[0]:.2f} to {ratios[-1]:.2f} run by run"
@@ -187,14 +209,49 @@ def backup(work: Path, runs: int = 4) -> t.Iterator[Row]:
             statistics.median(size / 1e6 / one if is_speed else one for one in taken[of]) for of in (ours, other)
         ]
         yield Row(name, figures[0], "MB/s" if is_speed else "s", figures[1], text, runs)
-    yield Row("backup, full: memory", memory / (1 << 20), "MiB", 64, "bound", runs)
+
+
+def logged_queries(work: Path, runs: int = 3) -> t.Iterator[Row]:
+    """A query log of a gigabyte, summarised."""
+    found = query_log.measured(work, runs=runs)
+    for name, told in (("read", "Prometheus 3"), ("read, 2.x", "Prometheus 2"), ("different", "all queries different")):
+        speed = found[name].speed
+        yield Row(f"query log, {told}", speed, "MB/s", query_log.BOUND_SPEED, "bound", runs)
+        yield Row(f"query log, {told}: beside JSON", speed, "MB/s", found["json"].speed, "json.loads alone", runs)
+        memory = found[name].memory / (1 << 20)
+        yield Row(f"query log, {told}: memory", memory, "MiB", query_log.BOUND_MEMORY, "bound", runs)
+
+
+def nightly(work: Path) -> t.Iterator[Row]:
+    """Fifteen nights of backups with what Prometheus merges in between, and what was kept in the end, beside restic."""
+    result = nights.measured(work)
+    pairs = list(zip(result.ours, result.restic))
+    for number, (ours, theirs) in enumerate(pairs, 1):
+        name = f"backup, night {number:02} of {len(pairs)}"
+        yield Row(f"{name}: new", ours.new / 1e6, "MB", theirs.new / 1e6, restic.NAME, 1)
+        yield Row(f"{name}: wall time", ours.seconds, "s", theirs.seconds, restic.NAME, 1)
+    name = f"backup, {len(pairs)} nights"
+    new = [sum(night.new for night in way) / 1e6 for way in zip(*pairs)]
+    seconds = [sum(night.seconds for night in way) for way in zip(*pairs)]
+    sizes = [size / 1e6 for size in result.sizes]
+    for what, figures, unit in (
+        ("new in all", new, "MB"),
+        ("wall time in all, removals included", seconds, "s"),
+        ("the store at the end", sizes, "MB"),
+    ):
+        yield Row(f"{name}: {what}", figures[0], unit, figures[1], restic.NAME, 1)
 
 
 def main() -> None:
     rows = [intake()]
     print(rows[0], flush=True)
     with tempfile.TemporaryDirectory() as directory:
-        for row in itertools.chain(cleanup(Path(directory, "journals")), backup(Path(directory, "backups"))):
+        for row in itertools.chain(
+            cleanup(Path(directory, "journals")),
+            backup(Path(directory, "backups")),
+            nightly(Path(directory, "nights")),
+            logged_queries(Path(directory, "queries")),
+        ):
             print(row, flush=True)
             rows.append(row)
         for measure, name in ((costs, "njord-bench-role"), (weekly, "njord-bench-site")):

@@ -89,7 +89,7 @@ class Backup:
 
 def back_up(root: Path, source: Files) -> Backup:
     catalogue = Catalogue(str(root))
-    with catalogue.locked("backup", shared=False) if root.exists() else contextlib.nullcontext():
+    with catalogue.locked(shared=False) if root.exists() else contextlib.nullcontext():
         catalogue.make()
         manifest, _cost = create(catalogue, [source], NOW, "host")
     read = catalogue.entry(manifest.name).manifest

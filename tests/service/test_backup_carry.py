@@ -275,7 +275,7 @@ def test_a_kill_at_any_time_leaves_no_half_file_and_no_half_backup(tmp_path: Pat
     there = empty(tmp_path / "there")
     for _number in range(15):
         killed_after(lambda: unpack(there, whole), chance.uniform(0, took))
-        with there.locked("restore"):
+        with there.locked():
             for name in there.names():
                 assert laid(there, name, tmp_path / "laid") == content
                 shutil.rmtree(tmp_path / "laid")

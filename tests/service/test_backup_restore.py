@@ -19,12 +19,8 @@ from ansible_collections.njord.telemetry.plugins.module_utils import _storage
 from ansible_collections.njord.telemetry.plugins.module_utils._backup import counts, proof, restore, scratch
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.catalogue import VERIFIED, WRITTEN
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.manifest import Damaged
-from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore import (
-    NotRestored,
-    Outcome,
-    Place,
-    restore_to,
-)
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.record import NotRestored
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore import Outcome, Place, restore_to
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore_plan import (
     MODES,
     REPAIR,
@@ -493,8 +489,8 @@ def test_other_counts_than_those_of_the_backup_go_back(
     unit = bench.fill(units(), blocks=(0, 1)).ready()
     real = counts.count
 
-    def fewer(prometheus: Prometheus, times: t.Iterable[int]) -> counts.Counts:
-        found = real(prometheus, times)
+    def fewer(prometheus: Prometheus, times: t.Iterable[int], lookback: float = 0.0) -> counts.Counts:
+        found = real(prometheus, times, lookback)
         if prometheus.server.url.endswith(f":{unit.port}"):
             found[max(found, key=int)]["njord_fills"] -= 1
         return found
@@ -671,7 +667,7 @@ def test_two_restores_of_one_directory_do_not_meet(bench: Bench, units: t.Callab
     unit.at_stop = meanwhile
     apply(bench.backup, place(unit))
     assert len(seen) == 1
-    assert "another run has it" in seen[0]
+    assert "another run has" in seen[0]
 
 
 # Owners and locks

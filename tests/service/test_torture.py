@@ -53,9 +53,9 @@ def test_a_recovery_that_is_killed_is_brought_to_its_end(bench: Bench) -> None:
 @pytest.mark.parametrize("found", [disk.losses, disk.lies], ids=["is forgotten", "was said to be there"])
 def test_a_loss_of_power_costs_no_record(bench: Bench, found: t.Callable[..., t.Iterator[tuple[str, Path]]]) -> None:
     outcome = Outcome()
-    calls = disk.record(bench)
-    assert len(calls) > 100
-    for name, root in itertools.islice(found(bench, calls, 4), 0, None, 25):
+    recording = disk.record(bench)
+    assert len(recording.calls) > 100
+    for name, root in itertools.islice(found(bench, recording, 4), 0, None, 25):
         faults.compare(bench, root, name, outcome)
     assert (outcome.lost, outcome.bad) == (0, [])
     assert outcome.points >= 20

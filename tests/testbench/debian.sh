@@ -3,6 +3,10 @@
 # Installs the named Debian packages where they are missing, and says so first.
 set -euo pipefail
 
+# Parts of the tests run side by side, and apt is for one at a time.
+exec {lock}<"$0"
+flock "$lock"
+
 missing=()
 for package in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")

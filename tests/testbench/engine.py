@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -33,6 +34,14 @@ def start() -> None:
 
     :raises RuntimeError: where there is none in the end; with its log.
     """
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        # Parts of the tests run side by side.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _start()
+
+
+def _start() -> None:
     if _answers():
         return
     subprocess.run([ROOT / "tests/testbench/debian.sh", "docker.io"], check=True)
@@ -41,7 +50,6 @@ def start() -> None:
     if os.geteuid():
         raise RuntimeError("No container engine answers, and only root can start one: dockerd")
     say("No container engine answers: starting dockerd, with its data in .cache/engine")
-    STATE.mkdir(parents=True, exist_ok=True)
     log = STATE / "dockerd.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -7,6 +7,7 @@ where they are not there as this file describes them.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import subprocess
 import sys
@@ -24,6 +25,14 @@ LABEL = "njord.recipe"
 
 def build(suite: str) -> None:
     """The image gets packages the way this machine does: its mirror, proxies and certificates."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        # Parts of the tests run side by side.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build(suite)
+
+
+def _build(suite: str) -> None:
     certificates = sorted(CERTIFICATES.glob("*.crt"))
     configuration = acquire_settings()
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}"]
@@ -38,7 +47,6 @@ def build(suite: str) -> None:
         return
     sys.stderr.write(f"Building the image {NAME}:{suite}\n")
     run([str(ROOT / "tests/testbench/debian.sh"), "mmdebstrap", "debian-archive-keyring"])
-    CACHE.mkdir(parents=True, exist_ok=True)
     options = CACHE / "apt.conf"
     options.write_text(configuration)
     archive = CACHE / f"{suite}.tar"

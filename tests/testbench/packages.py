@@ -67,6 +67,13 @@ PROGRAMS: t.Final = {
     ("prometheus-node-exporter", "1"): Program(
         "trixie", ("prometheus-node-exporter",), "usr/bin/prometheus-node-exporter"
     ),
+    ("restic", "0.18"): Program("trixie", ("restic",), "usr/bin/restic"),
+    ("restic", "0.14"): Program("bookworm", ("restic",), "usr/bin/restic"),
+    ("age", "1.2"): Program("trixie", ("age",), "usr/bin/age"),
+    ("age", "1.1"): Program("bookworm", ("age",), "usr/bin/age"),
+    ("age-keygen", "1.2"): Program("trixie", ("age",), "usr/bin/age-keygen"),
+    ("ssh-keygen", "9"): Program("bookworm", ("openssh-client",), "usr/bin/ssh-keygen"),
+    ("sftp-server", "9"): Program("bookworm", ("openssh-sftp-server",), "usr/lib/openssh/sftp-server"),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real servers on free ports of 127.0.0.1, each a context manager: ready inside, ended after.
+"""Real servers on free ports, of 127.0.0.1 unless said otherwise, each a context manager: ready inside, ended after.
 
 Everything a server writes lies below the ``directory`` it is given; servers of different kinds may share one.
 """
@@ -11,6 +11,7 @@ import http.client
 import random
 import socket
 import subprocess
+import sys
 import time
 import typing as t
 from pathlib import Path
@@ -25,15 +26,23 @@ class Server:
     """A program that listens on ``port``; ``process`` is the running one, ``log`` the file with all it said."""
 
     def __init__(
-        self, name: str, command: t.Sequence[str | Path], directory: Path, port: int, ready: str, scheme: str = "http"
+        self,
+        name: str,
+        command: t.Sequence[str | Path],
+        directory: Path,
+        port: int,
+        ready: str,
+        scheme: str = "http",
+        address: str = "127.0.0.1",
     ) -> None:
         self.name = name
         self.directory = directory
         self.port = port
-        self.url = f"{scheme}://127.0.0.1:{port}"
+        self.url = f"{scheme}://{address}:{port}"
         self.log = directory / f"{name}.log"
         self._command = [str(word) for word in command]
         self._ready = ready
+        self._address = address
 
     def __enter__(self) -> Server:
         self.start()
@@ -78,12 +87,12 @@ class Server:
     def _answers(self) -> bool:
         try:
             if self._ready:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection = http.client.HTTPConnection(self._address, self.port, timeout=5)
                 with contextlib.closing(connection):
                     connection.request("GET", self._ready)
                     # That it wants a login or TLS is an answer as well.
                     return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain:
+            with socket.create_connection((self._address, self.port), timeout=5) as plain:
                 plain.sendall(b"PING\r\n")
                 return plain.recv(5) == b"+PONG"
         except (OSError, http.client.HTTPException):
@@ -204,3 +213,13 @@ def node_exporter(directory: Path, arguments: t.Sequence[str] = (), port: int | 
         port,
         ready="/metrics",
     )
+
+
+def s3(directory: Path, port: int | None = None, address: str = "127.0.0.1") -> Server:
+    """A stand-in for S3, in memory; it accepts any key. Buckets are made by whoever needs them.
+
+    :param address: another one where containers shall reach it.
+    """
+    port = port or free_port()
+    program = Path(sys.executable).with_name("moto_server")
+    return Server("s3", [program, "-H", address, "-p", str(port)], directory, port, "/", address=address)

@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 from tests.testbench.packages import ROOT, run
-from tests.torture import disk, faults, restores
+from tests.torture import backups, disk, faults, journal_restores, power, restores
 from tests.torture.faults import Outcome
 from tests.torture.journals import Bench
 
@@ -75,7 +75,8 @@ def main() -> int:
         bench = Bench.make(Path(directory))
         cleaned = ((name, part(bench)) for name, part in PARTS.items())
         begun = time.monotonic()
-        for name, outcome in itertools.chain(cleaned, restores.run(Path(directory, "restores"))):
+        parts = (part.run(Path(directory, part.__name__)) for part in (restores, journal_restores, backups, power))
+        for name, outcome in itertools.chain(cleaned, *parts):
             rows.append({"name": name, "points": outcome.points, "lost": outcome.lost, "bad": outcome.bad})
             seconds, begun = time.monotonic() - begun, time.monotonic()
             print(f"{name}: {outcome.points} points, {outcome.lost} lost, {len(outcome.bad)} bad, {seconds:.0f} s")

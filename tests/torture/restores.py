@@ -22,15 +22,12 @@ import traceback
 import typing as t
 from pathlib import Path
 
-from tests.conftest import COLLECTIONS
-
-sys.path.insert(0, str(COLLECTIONS))
-
 from ansible_collections.njord.telemetry.plugins.module_utils import _storage
 from ansible_collections.njord.telemetry.plugins.module_utils._backup import restore
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.catalogue import VERIFIED, Catalogue
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.manifest import Directory, File, Part
-from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore import NotRestored, Place
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.record import NotRestored
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore import Place
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.restore_plan import (
     MODES,
     REPAIR,
@@ -56,6 +53,7 @@ TAKEN, REFUSED, WITHOUT_LOG = "taken", "refused", "taken without the log"
 CASES = {SWAP: (TAKEN, REFUSED, WITHOUT_LOG), REPAIR: (TAKEN, REFUSED)}
 FOR_GOOD = ("write", "fsync", "mkdir", "link")
 HOUR = 3_600_000
+SINCE_BOOT = b"since the boot"
 _KEPT = (".replaced-", ".quarantine-")
 
 Tree = t.Dict[str, str]
@@ -224,6 +222,13 @@ class Bench:
         shutil.copytree(self.before, self.directory, copy_function=os.link)
         (self.work / "state").write_text("running")
 
+    def boot(self) -> None:
+        """The host starts its services, and a server that finds no directory makes one."""
+        self.service().start()
+        if not self.directory.exists():
+            (self.directory / "wal").mkdir(parents=True)
+            (self.directory / "wal" / "00000000").write_bytes(SINCE_BOOT)
+
     def service(self, hook: Hook | None = None) -> PlayedService:
         return PlayedService(self.work / "state", hook)
 
@@ -261,12 +266,17 @@ class Bench:
         if "it stays there" in said and not is_new:
             return f"it is not the new one, and yet: {said}"
         kept = [path for path in self.directory.parent.iterdir() if any(word in path.name for word in _KEPT)]
-        left = [path.name for path in self.directory.parent.iterdir() if path not in kept and path != self.directory]
+        left = [path.name for path in self.directory.parent.iterdir() if path not in (*kept, self.directory)]
+        left = [name for name in left if not self._is_since_boot(name)]
         if left or (kept and is_old) or (not kept and not is_old):
             return f"beside it lies {left or [path.name for path in kept]}"
         if mode == SWAP and kept and tree(kept[0]) != tree(self.before):
             return "what was kept is not what was there"
         return "" if self.service().is_running() else "the server does not run"
+
+    def _is_since_boot(self, name: str) -> bool:
+        found = tree(self.directory.with_name(name))
+        return ".interim-" in name and found.get("wal/00000000") == hashlib.sha256(SINCE_BOOT).hexdigest()
 
     def lost(self) -> int:
         """How many files of before are nowhere any more."""
@@ -328,10 +338,13 @@ def kill_recovery(bench: Bench, number: int) -> bool:
     return in_child(work) == -signal.SIGKILL
 
 
-def judge(bench: Bench, mode: str, case: str, name: str, outcome: Outcome) -> None:
-    """Lets a recovery end that nothing disturbs, and holds what is there against what must be."""
+def judge(bench: Bench, mode: str, case: str, name: str, outcome: Outcome, said: str = "") -> None:
+    """Lets a recovery end that nothing disturbs, and holds what is there against what must be.
+
+    :param said: by the restore, where it came to its end.
+    """
     try:
-        said = restore.recover(bench.directory, bench.service())
+        said = f"{said} {restore.recover(bench.directory, bench.service())}"
         wrong = bench.wrong(mode, said, case)
     except (NotRestored, NotDone, OSError) as error:
         wrong = f"the recovery says: {error}"

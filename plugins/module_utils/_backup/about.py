@@ -15,9 +15,11 @@ from .._finding import Finding
 from .._storage import rfc3339
 from .._units import human_duration, human_size
 from .catalogue import DAMAGED, PROVEN, Catalogue, Entry
+from .remote import Remote, copies, path_of
+from .restic import ResticError
 from .store import write_file
 
-# A drill is asked for once a week, and forgiven a day.
+# A drill is asked for once a week, and forgiven a day; so is a look at what lies off the host.
 DRILL_SECONDS = 8 * 86400.0
 TEXTFILE = "njord_backup.prom"
 _PREFIX = "njord_backup_"
@@ -28,6 +30,10 @@ _RUN = {
     "interval_seconds": "The longest time between two backups, by the schedule.",
 }
 _BACK_UP = "ansible-playbook backup.yml takes one now; site.yml schedules them."
+MEND_REMOTE = (
+    "Look at its disk; restic check on the host says more, and restic's page on troubleshooting how to repair it. With"
+    " a new repository (telemetry_backup_restic_repository) the next backup sends everything once more."
+)
 _DRILL = "ansible-playbook restore-drill.yml runs one now; site.yml schedules them."
 
 
@@ -43,6 +49,8 @@ def findings(catalogue: Catalogue, now: float, interval: float) -> list[Finding]
     found.append(_last(catalogue, sound, now, interval))
     if sound:
         found += [_proven(sound, now), _place(catalogue, sound[-1])]
+    if catalogue.remote():
+        found += [_sent(catalogue.remote(), now, interval), _checked(catalogue.remote(), now)]
     found.append(_drill(catalogue, now))
     return found
 
@@ -74,10 +82,19 @@ def _metrics(catalogue: Catalogue, run: dict[str, float]) -> str:
         ("damaged_backups", "Backups that are damaged.", len(entries) - len(sound)),
         ("stored_bytes", "Bytes of all files that are stored.", stored),
     ]
+    remote = catalogue.remote()
+    if remote:
+        sent, checked = remote.get("sent", 0.0), remote.get("checked", 0.0)
+        rows += [
+            ("sent_timestamp_seconds", "When the newest backup off the host was made; 0 is never.", sent),
+            ("sent_checked_timestamp_seconds", "When what lies off the host was checked last; 0 is never.", checked),
+            ("sent_damaged", "Whether what lies off the host is damaged.", int(bool(remote.get("damages")))),
+        ]
     if drill:
         rows += [
             ("drill_timestamp_seconds", "When the last drill ended.", drill["at"]),
-            ("drill_success", "Whether the last drill brought the data back.", int(not drill["reason"])),
+            ("drill_success", "Whether the last drill proved that the data come back.", int(not drill["reason"])),
+            ("drill_damaged", "Whether they did not come back as they were.", int(_was_damaged(drill))),
             ("drill_recovery_point_seconds", "Age of what the last drill brought back.", drill["recovery_point"]),
             ("drill_recovery_time_seconds", "How long the last drill took.", drill["recovery_time"]),
         ]
@@ -122,6 +139,30 @@ def describe(catalogue: Catalogue, entry: Entry) -> dict[str, t.Any]:
         "parts": parts,
         "copies": {place: _moment(at) for place, at in catalogue.copies(entry.name).items()},
     }
+
+
+def elsewhere(where: Remote, catalogue: Catalogue) -> tuple[list[dict[str, t.Any]], list[Finding]]:
+    """What lies off the host, of all hosts, in plain JSON types; and whether that could be asked."""
+    try:
+        found = copies(where, "")
+    except ResticError as error:
+        text = f"What lies in {where.place} is not known: {error}."
+        return [], [Finding("backup.elsewhere", where.place, "unknown", text)]
+    held = set(catalogue.names()) if catalogue.root.is_dir() else set()
+    rows = [
+        {
+            "name": copy.name,
+            "host": copy.host,
+            "created": _moment(copy.created),
+            "place": where.place,
+            "is_held": copy.name in held,
+        }
+        for copy in found
+    ]
+    hosts = {copy.host: copy for copy in found}
+    newest = "; ".join(f"{copy.name} of {host}" for host, copy in sorted(hosts.items()))
+    text = f"{len(rows)} backups lie in {where.place}" + (f", the newest {newest}." if rows else ".")
+    return rows, [Finding("backup.elsewhere", where.place, "info", text)]
 
 
 def _damaged(entry: Entry) -> Finding:
@@ -173,7 +214,9 @@ def _place(catalogue: Catalogue, newest: Entry) -> Finding:
     device = _device(root)
     beside = [part.root for part in newest.manifest.parts if _device(part.root) == device] if newest.manifest else []
     # A copy on the data's own disk is none.
-    elsewhere = [place for place in catalogue.copies(newest.name) if _device(place) != device]
+    elsewhere = [
+        place for place in catalogue.copies(newest.name) if not path_of(place) or _device(path_of(place)) != device
+    ]
     if not beside or elsewhere:
         return Finding(
             "backup.place", root, "ok", f"{root} lies on another file system than the data, or is copied from it."
@@ -184,8 +227,39 @@ def _place(catalogue: Catalogue, newest: Entry) -> Finding:
         "critical",
         f"{root} lies on the file system of {beside[0]}, and {newest.name} is nowhere else: one dead disk takes both.",
         {"beside": beside},
-        "Set telemetry_backup_catalogue to a directory on another disk, or telemetry_backup_carry_to; then site.yml.",
+        "Set telemetry_backup_catalogue to a directory on another disk, or telemetry_backup_restic_repository, or"
+        " telemetry_backup_carry_to; then site.yml.",
     )
+
+
+def _sent(remote: dict[str, t.Any], now: float, interval: float) -> Finding:
+    """How old that is which a fire leaves."""
+    place, problem, sent = remote["place"], remote.get("problem", ""), remote.get("sent", 0.0)
+    why = f": {problem}" if problem else ""
+    if not sent:
+        return Finding("backup.sent", place, "critical", f"No backup ever reached {place}{why}.", {}, _BACK_UP)
+    age = now - sent
+    severity = "critical" if age > 2 * interval + 3600 else "warning" if problem else "ok"
+    text = f"The last backup in {place} is {human_duration(age)} old"
+    text += f", and a later one could not be sent{why}." if problem else "."
+    figures = {"figures": {"backup_sent_age_seconds": round(age)}}
+    return Finding("backup.sent", place, severity, text, figures, _BACK_UP if severity != "ok" else "")
+
+
+def _checked(remote: dict[str, t.Any], now: float) -> Finding:
+    """Whether that can still be read."""
+    place, damages, checked = remote["place"], remote.get("damages", {}), remote.get("checked", 0.0)
+    if damages:
+        parts = ", ".join(f"in part {part}: {why}" for part, why in damages.items())
+        text = f"What lies in {place} is damaged ({parts})."
+        return Finding("backup.checked", place, "critical", text, {"damages": damages}, MEND_REMOTE)
+    if not checked:
+        return Finding("backup.checked", place, "unknown", f"Nobody ever checked what lies in {place}.", {}, _BACK_UP)
+    age = now - checked
+    is_late = age > DRILL_SECONDS
+    text = f"What lies in {place} was checked {human_duration(age)} ago, and was sound."
+    figures = {"figures": {"backup_checked_age_seconds": round(age)}}
+    return Finding("backup.checked", place, "warning" if is_late else "ok", text, figures, _BACK_UP if is_late else "")
 
 
 def _drill(catalogue: Catalogue, now: float) -> Finding:
@@ -193,11 +267,13 @@ def _drill(catalogue: Catalogue, now: float) -> Finding:
     if not drill:
         return Finding("backup.drill", root, "unknown", "Nobody ever tried to bring a backup back (drill).", {}, _DRILL)
     if drill["reason"]:
-        text = f"The last drill did not prove that {drill['name']} comes back: {drill['reason']}."
+        is_damaged = _was_damaged(drill)
+        shown = "showed that it does not" if is_damaged else "could not tell whether it does"
+        text = f"{drill['name']} should come back, and the last drill {shown}: {drill['reason']}."
         return Finding(
             "backup.drill",
             root,
-            "critical",
+            "critical" if is_damaged else "unknown",
             text,
             {},
             f"{_BACK_UP} Then try again: ansible-playbook restore-drill.yml.",
@@ -217,6 +293,11 @@ def _drill(catalogue: Catalogue, now: float) -> Finding:
     return Finding(
         "backup.drill", root, "warning" if is_late else "ok", text, {"figures": figures}, _DRILL if is_late else ""
     )
+
+
+def _was_damaged(drill: dict[str, t.Any]) -> bool:
+    """What was noted before there were two kinds of failure counts as the worse one."""
+    return bool(drill.get("is_damaged", drill["reason"]))
 
 
 def _device(path: str) -> int:

@@ -118,7 +118,7 @@ def unpack(catalogue: Catalogue, source: Path) -> str:
     """
     try:
         with _content(source) as read:
-            return _take_in(catalogue, _Archive(read))
+            return take_in(catalogue, _Archive(read))
     except Damaged as error:
         raise Damaged(f"{source} cannot be used: {error}") from error
     except OSError as error:
@@ -127,21 +127,35 @@ def unpack(catalogue: Catalogue, source: Path) -> str:
         raise NoRoom(f"{catalogue.root} is too full for {source}: {_free(catalogue.root)} bytes are free") from error
 
 
-def _take_in(catalogue: Catalogue, archive: _Archive) -> str:
-    manifest = archive.manifest()
+class Arriving(t.Protocol):
+    """A backup from elsewhere, that is read in this order."""
+
+    def manifest(self) -> Manifest: ...
+
+    def needed(self, files: t.Sequence[File]) -> int:
+        """The bytes of room that it takes to take these in."""
+
+    def object(self, file: File) -> t.Iterator[bytes]: ...
+
+    def end(self) -> None: ...
+
+
+def take_in(catalogue: Catalogue, arriving: Arriving) -> str:
+    """As :func:`unpack`, whatever brings it."""
+    manifest = arriving.manifest()
     files = _files(manifest)
     is_known = _is_known(catalogue, manifest)
     if is_known and _is_whole(catalogue, manifest):
         return manifest.name
-    _require_room(catalogue, manifest, files)
+    _require_room(catalogue, manifest, arriving.needed(files))
     received: dict[int, str] = {}
     try:
         for number, file in enumerate(files):
-            sha256 = catalogue.store.receive(archive.object(file), number)
+            sha256 = catalogue.store.receive(arriving.object(file), number)
             received[number] = sha256
             if sha256 != file.sha256:
                 raise Damaged(f"{file.path} is not what it was when it was stored (object {file.sha256})")
-        archive.end()
+        arriving.end()
     except BaseException:
         for number in received:
             catalogue.store.discard(number)
@@ -154,6 +168,21 @@ def _take_in(catalogue: Catalogue, archive: _Archive) -> str:
     else:
         catalogue.write(manifest)
     return manifest.name
+
+
+def is_held(catalogue: Catalogue, manifest: Manifest) -> bool:
+    """Whether the catalogue has this backup whole, as far as is known.
+
+    :raises Failed: where another backup has its name.
+    """
+    return _is_known(catalogue, manifest) and _is_whole(catalogue, manifest)
+
+
+def require_room(catalogue: Catalogue, manifest: Manifest) -> None:
+    """
+    :raises NoRoom: where it does not fit in beside what is there.
+    """
+    _require_room(catalogue, manifest, sum(file.size for file in _files(manifest)))
 
 
 def _is_known(catalogue: Catalogue, manifest: Manifest) -> bool:
@@ -179,8 +208,8 @@ def _is_whole(catalogue: Catalogue, manifest: Manifest) -> bool:
     )
 
 
-def _require_room(catalogue: Catalogue, manifest: Manifest, files: list[File]) -> None:
-    needed, free = sum(file.size for file in files), _free(catalogue.root)
+def _require_room(catalogue: Catalogue, manifest: Manifest, needed: int) -> None:
+    free = _free(catalogue.root)
     if needed > free:
         raise NoRoom(f"backup {manifest.name} needs {needed} bytes in {catalogue.root}, and {free} are free")
 
@@ -248,9 +277,12 @@ class _Archive:
         content = b"".join(self._chunks(size))
         self._zeros(_padding(size, _BLOCK))
         try:
-            return _decoded(content)
+            return decoded(content)
         except Damaged as error:
             raise Damaged(f"its manifest: {error}") from error
+
+    def needed(self, files: t.Sequence[File]) -> int:
+        return sum(file.size for file in files)
 
     def object(self, file: File) -> t.Iterator[bytes]:
         header = self._exactly(_BLOCK)
@@ -301,8 +333,11 @@ def _told(header: bytes) -> str:
     return f"{found.name!r} (type {found.type.decode('ascii', 'backslashreplace')}, {found.size} bytes)"
 
 
-def _decoded(content: bytes) -> Manifest:
-    """A manifest from elsewhere: whoever wrote it may have meant harm."""
+def decoded(content: bytes) -> Manifest:
+    """A manifest from elsewhere: whoever wrote it may have meant harm.
+
+    :raises Damaged: where it is none, or contradicts itself.
+    """
     try:
         name = unseal(content).get("name")
         if not isinstance(name, str) or not NAME.fullmatch(name):

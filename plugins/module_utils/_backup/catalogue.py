@@ -8,22 +8,20 @@
 
 ``backups/NAME/manifest`` is written once, last of all: a backup without one never was. ``backups/NAME/states`` says
 what was found out about it since. ``objects`` is the store. Whoever comes next sweeps ``incoming`` and ``scratch``.
+``cache`` is restic's, and can go at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
-import json
-import os
 import re
 import shutil
 import time
 import typing as t
 from pathlib import Path
 
+from .._journal.lock import locked
 from .manifest import Damaged, Manifest, Part, seal, unseal
 from .store import INCOMING, OBJECTS, Store, sync_directory, write_file
 
@@ -32,13 +30,10 @@ WRITTEN, VERIFIED, PROVEN, DAMAGED = "written", "verified", "proven", "damaged"
 # From the best to the worst.
 LEVELS = (PROVEN, VERIFIED, WRITTEN, DAMAGED)
 
-_BACKUPS, _SCRATCH, _OWNER = "backups", "scratch", "owner"
-_STATES, _COPIES, _DRILL = "states", "copies", "drill"
+BACKUPS, CACHE = "backups", "cache"
+_SCRATCH = "scratch"
+_STATES, _COPIES, _DRILL, _REMOTE = "states", "copies", "drill", "remote"
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]+)?")
-
-
-class Busy(Exception):
-    """Somebody else works on the catalogue, a clause that says who and since when."""
 
 
 class Missing(Exception):
@@ -104,49 +99,32 @@ class Catalogue:
 
     def make(self) -> None:
         """Where it is not there yet. Nobody but its owner may look into it."""
-        for directory in (self.root, *(self.root / name for name in (_BACKUPS, OBJECTS, INCOMING, _SCRATCH))):
+        for directory in (self.root, *(self.root / name for name in (BACKUPS, OBJECTS, INCOMING, _SCRATCH))):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root.chmod(0o700)
 
     @contextlib.contextmanager
-    def locked(self, purpose: str, shared: bool = False) -> t.Iterator[None]:
-        """The lock ends with its process. Whoever has it alone begins by sweeping up what others left.
+    def locked(self, shared: bool = False) -> t.Iterator[None]:
+        """Whoever has it alone begins by sweeping up what others left.
 
-        :param purpose: such as ``backup``; whoever comes meanwhile is told.
-        :param shared: beside others that only look; a dry run needs no file for that.
+        :param shared: beside others that only look.
         :raises Busy: where somebody else has it.
         :raises Missing: where there is no such directory.
         """
-        try:
-            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise Missing(f"there is no catalogue {self.root}") from None
-        try:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno != errno.EWOULDBLOCK:
-                    raise
-                raise Busy(f"{self.root} is in use{self._holder()}") from None
+                held.enter_context(locked(str(self.root), shared))
+            except FileNotFoundError:
+                raise Missing(f"there is no catalogue {self.root}") from None
             if not shared:
                 self.make()
                 self._sweep()
-                owner = {"purpose": purpose, "process": os.getpid(), "since": time.time()}
-                (self.root / _OWNER).write_text(json.dumps(owner), encoding="utf-8")
-            try:
-                yield
-            finally:
-                # Or it would be named as the one that only looks.
-                if not shared:
-                    with contextlib.suppress(OSError):
-                        (self.root / _OWNER).unlink()
-        finally:
-            os.close(handle)
+            yield
 
     def names(self) -> list[str]:
         """The oldest first."""
         try:
-            found = [entry.name for entry in (self.root / _BACKUPS).iterdir()]
+            found = [entry.name for entry in (self.root / BACKUPS).iterdir()]
         except FileNotFoundError:
             raise Missing(f"there is no catalogue {self.root}") from None
         return sorted((name for name in found if NAME.fullmatch(name)), key=_order)
@@ -159,7 +137,7 @@ class Catalogue:
         """
         :raises Missing: where there is none of that name.
         """
-        directory = self.root / _BACKUPS / name
+        directory = self.root / BACKUPS / name
         if not NAME.fullmatch(name) or not directory.is_dir():
             raise Missing(f"there is no backup {name!r} in {self.root}")
         try:
@@ -182,7 +160,7 @@ class Catalogue:
     def write(self, manifest: Manifest) -> None:
         """Makes a backup of what the store has taken: after this it is there, before it is not."""
         self.store.settle()
-        directory = self.root / _BACKUPS / manifest.name
+        directory = self.root / BACKUPS / manifest.name
         new = self.root / INCOMING / manifest.name
         new.mkdir(mode=0o700)
         write_file(new / "manifest", manifest.encode())
@@ -191,7 +169,7 @@ class Catalogue:
 
     def record(self, name: str, states: dict[str, State]) -> None:
         """Notes what was found out about parts of a backup; of the others it stays."""
-        directory = self.root / _BACKUPS / name
+        directory = self.root / BACKUPS / name
         known = {**self._states(directory), **states}
         write_file(directory / _STATES, seal({part: dataclasses.asdict(state) for part, state in known.items()}))
 
@@ -204,7 +182,7 @@ class Catalogue:
         going = set(names)
         for name in sorted(going):
             self.entry(name)
-        for path in sorted((self.root / _BACKUPS).iterdir()):
+        for path in sorted((self.root / BACKUPS).iterdir()):
             if not NAME.fullmatch(path.name):
                 raise Damaged(f"{path} is no name of a backup; what it needs is not known, so nothing is removed")
         staying = [entry for entry in self.entries() if entry.name not in going]
@@ -213,20 +191,31 @@ class Catalogue:
                 raise Damaged(f"backup {entry.name}: {entry.damage}; what it needs is not known, so nothing is removed")
         for name in sorted(going):
             gone = self.root / INCOMING / f"{name}.gone"
-            (self.root / _BACKUPS / name).rename(gone)
+            (self.root / BACKUPS / name).rename(gone)
             sync_directory(gone.parent)
             shutil.rmtree(gone)
-        sync_directory(self.root / _BACKUPS)
+        sync_directory(self.root / BACKUPS)
         return self.store.sweep(set().union(*(entry.manifest.hashes() for entry in staying if entry.manifest)))
+
+    def files(self, name: str) -> list[Path]:
+        """Its manifest, and what was found out about it; the rest of a backup is in the store."""
+        directory = self.root / BACKUPS / name
+        return [path for path in (directory / "manifest", directory / _STATES) if path.is_file()]
 
     def note_copy(self, name: str, place: str, now: float) -> None:
         """Notes where a backup lies as well. :param now: unix seconds."""
         copies = {**self.copies(name), place: now}
-        write_file(self.root / _BACKUPS / name / _COPIES, seal(copies))
+        write_file(self.root / BACKUPS / name / _COPIES, seal(copies))
+
+    def drop_copy(self, name: str, place: str) -> None:
+        """Notes that a backup does not lie there any more."""
+        copies = self.copies(name)
+        if copies.pop(place, None) is not None:
+            write_file(self.root / BACKUPS / name / _COPIES, seal(copies))
 
     def copies(self, name: str) -> dict[str, float]:
         """Where a backup lies as well, and since when in unix seconds."""
-        return _read(self.root / _BACKUPS / name / _COPIES)
+        return _read(self.root / BACKUPS / name / _COPIES)
 
     def note_drill(self, drill: dict[str, t.Any]) -> None:
         write_file(self.root / _DRILL, seal(drill))
@@ -234,6 +223,14 @@ class Catalogue:
     def last_drill(self) -> dict[str, t.Any]:
         """As it was noted; empty where there never was one."""
         return _read(self.root / _DRILL)
+
+    def note_remote(self, remote: dict[str, t.Any]) -> None:
+        """Notes how it is with the copies off the host."""
+        write_file(self.root / _REMOTE, seal(remote))
+
+    def remote(self) -> dict[str, t.Any]:
+        """As it was noted; empty where no copy is sent off the host."""
+        return _read(self.root / _REMOTE)
 
     @contextlib.contextmanager
     def scratch(self, purpose: str) -> t.Iterator[Path]:
@@ -252,16 +249,6 @@ class Catalogue:
             return {part: State(**row) for part, row in _read(directory / _STATES).items()}
         except TypeError:
             return {}
-
-    def _holder(self) -> str:
-        try:
-            owner = json.loads((self.root / _OWNER).read_text(encoding="utf-8"))
-            if not Path("/proc", str(owner["process"])).exists():
-                return ""
-            since = time.strftime("%H:%M:%S UTC", time.gmtime(owner["since"]))
-            return f" by process {owner['process']} ({owner['purpose']}) since {since}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
 
     def _sweep(self) -> None:
         """What an interrupted run left: nobody else is here."""

@@ -22,17 +22,19 @@ from pathlib import Path
 from .._finding import Finding, rank
 from .._http import HttpError
 from .._journal import schedule
+from .._journal.lock import PATIENCE_SECONDS, Busy, lease
 from . import about, job, rescue, scratch, settings
-from .catalogue import DAMAGED, Busy, Catalogue, Missing
+from .catalogue import DAMAGED, Catalogue, Missing
 from .create import Failed, NoRoom
 from .manifest import Damaged
+from .restic import ResticError
 from .scratch import NoTool
 
 WELL, UNDONE, WRONG = 0, 1, 2
 SETTINGS = "/etc/njord-backup.json"
 _BACKUP, _DRILL, _LIST = "backup", "drill", "list"
 # What an operator can do something about; anything else is a fault of ours, and shows where.
-EXPECTED = (Busy, Damaged, Failed, HttpError, Missing, NoRoom, NoTool, OSError, scratch.Failed)
+EXPECTED = (Busy, Damaged, Failed, HttpError, Missing, NoRoom, NoTool, OSError, ResticError, scratch.Failed)
 
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
@@ -79,18 +81,18 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
 def _back_up(found: dict[str, t.Any], catalogue: Catalogue, _interval: float) -> list[Finding]:
     work = settings.job(found, settings.prometheus(found))
     catalogue.make()
-    with catalogue.locked(_BACKUP):
+    with lease(PATIENCE_SECONDS, _say), catalogue.locked():
         return list(job.run(work, time.time()).findings)
 
 
 def _drill(found: dict[str, t.Any], catalogue: Catalogue, _interval: float) -> list[Finding]:
     prover = settings.prover(found, settings.prometheus(found))
-    with catalogue.locked(_DRILL):
+    with catalogue.locked():
         return job.drill_and_tell(prover, rescue.choose(catalogue, rescue.LATEST).name)
 
 
 def _list(_found: dict[str, t.Any], catalogue: Catalogue, interval: float) -> list[Finding]:
-    with catalogue.locked(_LIST, shared=True):
+    with catalogue.locked(shared=True):
         return [
             *(one for entry in catalogue.entries() if entry.level != DAMAGED for one in job.told_of(entry)),
             *about.findings(catalogue, time.time(), interval),

@@ -4,10 +4,11 @@
 
 # This is PRIVATE to the collection njord.telemetry: it can change without notice.
 
-"""Configuration as a source: rules, scrape files, units. What is or holds a secret is left out, and named.
+"""Configuration as a source: rules, scrape files, units. What is or holds a secret is left out, and named; or, where
+somebody is named who can open it, encrypted.
 
-Nobody can tell every secret from what is none. Where it is not sure the file is left out: that is seen at once, a
-secret in a backup is not.
+Nobody can tell every secret from what is none. Where it is not sure it is taken for one: that is seen at once, a secret
+in a backup is not.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
+import itertools
+import os
 import re
 import typing as t
 from pathlib import Path
 
 from .create import Candidate, Draft, Failed
+from .encryption import SUFFIX, Age
 from .manifest import Directory
 from .store import Changed
 from .tree import candidate, walk
@@ -75,38 +79,44 @@ _LOADED = re.compile(rb"^[ \t]*(?:Load|Import)Credential(?:Encrypted)?[ \t]*=[^\
 # Configuration is short; what is longer is something else.
 _MOST_BYTES = 8 << 20
 _READ, _ENTER = 0o004, 0o001
+_LONGEST_NAME = 255
 
 
 class ConfigurationSource:
     """
     :param paths: files and directories, absolute.
+    :param age: encrypts what may hold a secret; without it that is left out.
     """
 
     name = "configuration"
 
-    def __init__(self, paths: t.Iterable[str]) -> None:
+    def __init__(self, paths: t.Iterable[str], age: Age | None = None) -> None:
         self._paths = [Path(path) for path in dict.fromkeys(paths)]
+        self._age = age
 
     @contextlib.contextmanager
     def open(self) -> t.Iterator[list[Draft]]:
         """A draft for each directory, and for each single file one of its own.
 
-        ``facts``: ``left_out``, why a file is not in the backup, by its path; ``missing``, the given paths that are
-        not there (of the first draft only); ``remarks``, sentences about both.
+        ``facts``: ``left_out``, why a file is not in the backup, by its path; ``encrypted``, by the path in the backup
+        of what may hold a secret, the ``reason`` and the ``mode`` that it had, and ``recipients``, who can open it;
+        ``missing``, the given paths that are not there (of the first draft only); ``remarks``, sentences about them.
 
-        :raises Failed: where none of the paths is there, or one cannot be read.
-        :raises Changed: where one went while it was looked at.
+        :raises Failed: where none of the paths is there, one cannot be read, or it cannot be encrypted.
+        :raises Changed: where one changed while it was looked at.
         """
         # One of another name may lead to the same.
         there = list(dict.fromkeys(path.resolve() for path in self._paths if path.is_dir() or path.is_file()))
         missing = [str(path) for path in self._paths if not path.is_dir() and not path.is_file()]
         if not there:
             raise Failed(f"none of {', '.join(missing)} is there; configuration_paths would name others")
-        drafts = [_draft(path) for path in there]
-        drafts[0].facts["missing"] = missing
-        if missing:
-            drafts[0].facts["remarks"].append(f"{', '.join(missing)}: not there, so not in the backup.")
-        yield drafts
+        with self._age.scratch("secrets") if self._age else contextlib.nullcontext() as scratch:
+            seal = _Seal(self._age, scratch) if self._age and scratch else None
+            drafts = [_draft(path, seal) for path in there]
+            drafts[0].facts["missing"] = missing
+            if missing:
+                drafts[0].facts["remarks"].append(f"{', '.join(missing)}: not there, so not in the backup.")
+            yield drafts
 
 
 def reason_to_leave_out(path: str, mode: int, content: bytes) -> str:
@@ -156,7 +166,39 @@ def _last_word(rest: bytes) -> bytes:
     return re.split(rb"[_.-]|(?<=[a-z])(?=[A-Z])", rest)[-1]
 
 
-def _draft(path: Path) -> Draft:
+class _Seal:
+    """Encrypts files into a directory."""
+
+    def __init__(self, age: Age, directory: Path) -> None:
+        self.recipients = list(age.recipients)
+        self._age = age
+        self._directory = directory
+        self._numbers = itertools.count()
+
+    def encrypt(self, one: Candidate, content: bytes) -> Candidate:
+        """What is stored instead of it.
+
+        It is encrypted each time, and each time it is something else; with the same key the store has the former one.
+        So a host that cannot encrypt any more says so the night after, not when a secret changes.
+        """
+        at = self._directory / str(next(self._numbers))
+        try:
+            self._age.encrypt(content, at)
+        except Failed as error:
+            raise Failed(f"{one.at}: {error}") from None
+        return dataclasses.replace(
+            one,
+            path=f"{one.path}{SUFFIX}",
+            at=at,
+            size=at.stat().st_size,
+            mode=0o600,
+            # Nothing that is made of the content: a short secret could be guessed from it.
+            key=f"{one.key} {self._age.mark}",
+            inode=0,
+        )
+
+
+def _draft(path: Path, seal: _Seal | None) -> Draft:
     directories: tuple[Directory, ...] = ()
     others: tuple[str, ...] = ()
     if path.is_dir():
@@ -164,33 +206,61 @@ def _draft(path: Path) -> Draft:
     else:
         candidates = (candidate(path.name, str(path), path.stat()),)
     closed = {one.path for one in directories if not one.mode & _ENTER}
-    secrets, long = {}, {}
+    taken = {one.path for one in directories}
+    kept, secrets, long, encrypted = [], {}, {}, {}
     for one in candidates:
         if one.size > _MOST_BYTES:
             long[one.path] = f"it is longer than {_MOST_BYTES >> 20} MiB"
             continue
-        reason = _reason(one, closed)
-        if reason:
+        content = _content(one)
+        reason = _reason(one, content, closed)
+        if not reason:
+            # Only what was looked at is taken: one that changes now may have become a secret.
+            kept.append(dataclasses.replace(one, may_grow=False))
+        elif seal is None:
             secrets[one.path] = reason
-    left_out = {**dict.fromkeys(others, "it is no regular file"), **long, **secrets}
+        elif not _is_free(f"{one.path}{SUFFIX}", taken):
+            secrets[one.path] = f"{reason}, and {SUFFIX} cannot be put after that name"
+        else:
+            sealed = seal.encrypt(one, content)
+            kept.append(sealed)
+            encrypted[sealed.path] = {"reason": reason, "mode": one.mode}
+    facts: dict[str, t.Any] = {"left_out": {**dict.fromkeys(others, "it is no regular file"), **long, **secrets}}
     remarks = []
+    if encrypted and seal:
+        facts.update(encrypted=encrypted, recipients=seal.recipients)
+        remarks.append(f"{len(encrypted)} files of {path} may hold secrets and are in the backup, encrypted.")
     if secrets:
         remarks.append(f"{len(secrets)} files of {path} may hold secrets and are not in the backup.")
     if long:
         remarks.append(f"{len(long)} files of {path} are too long for configuration and are not in the backup.")
-    # Only what was looked at is taken: one that changes now may have become a secret.
-    kept = tuple(dataclasses.replace(one, may_grow=False) for one in candidates if one.path not in left_out)
     # Two single files of one directory are two parts, so their root is the file.
-    return Draft("configuration", str(path), directories, kept, {"left_out": left_out, "remarks": remarks})
+    return Draft("configuration", str(path), directories, tuple(kept), {**facts, "remarks": remarks})
 
 
-def _reason(one: Candidate, closed: t.Container[str]) -> str:
-    if any(str(parent) in closed for parent in Path(one.path).parents):
-        return "not everybody may read its directory"
+def _is_free(path: str, taken: t.Container[str]) -> bool:
+    """Whether a file can have that path when it comes back; every file of such a name is itself encrypted."""
+    return path not in taken and len(os.fsencode(path.rsplit("/", 1)[-1])) <= _LONGEST_NAME
+
+
+def _content(one: Candidate) -> bytes:
+    """
+    :raises Changed: where it is not any more what was found.
+    """
     try:
-        content = one.at.read_bytes()
+        with one.at.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+            status = os.fstat(file.fileno())
     except FileNotFoundError as error:
         raise Changed(f"{one.at} is not there any more") from error
     except OSError as error:
         raise Failed(f"{one.at} cannot be read: {error.strerror}") from error
+    if not dataclasses.replace(one, may_grow=False).is_meant(status):
+        raise Changed(f"{one.at} is not what it was a moment ago")
+    return content
+
+
+def _reason(one: Candidate, content: bytes, closed: t.Container[str]) -> str:
+    if any(str(parent) in closed for parent in Path(one.path).parents):
+        return "not everybody may read its directory"
     return reason_to_leave_out(one.path, one.mode, content)

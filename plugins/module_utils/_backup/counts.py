@@ -38,14 +38,16 @@ def instants(blocks: t.Sequence[t.Mapping[str, t.Any]]) -> list[int]:
     return sorted({*times[::step], times[-1]})
 
 
-def count(prometheus: Prometheus, times: t.Iterable[int]) -> Counts:
+def count(prometheus: Prometheus, times: t.Iterable[int], lookback: float = 0.0) -> Counts:
     """
     :param times: in milliseconds.
+    :param lookback: seconds; as the server is set where it is 0.
     :raises HttpError: where the server cannot say, also because one of its chunks is damaged.
     """
     return {
         str(time): {
-            sample.labels["__name__"]: int(sample.value) for sample in prometheus.query(_EXPRESSION, time / 1000)
+            sample.labels["__name__"]: int(sample.value)
+            for sample in prometheus.query(_EXPRESSION, time / 1000, lookback)
         }
         for time in times
     }

@@ -24,10 +24,13 @@ from .create import Failed, NoRoom, Source, create
 from .keep import Rules, kept
 from .lay import Owner
 from .manifest import Damaged, Manifest, Part
+from .remote import Copy, Remote, copies, forget, is_repository, leaving, send
+from .restic import DamagedRepository, NoRepository, ResticError
 from .scratch import Tools
 from .steps import Step
 
 BACK_UP, VERIFY, PROVE, CARRY, REMOVE = "back up", "verify", "prove", "carry", "remove"
+SEND, FORGET, CHECK = "send", "forget", "check"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Job:
     """
     :param level: how far a new backup is brought.
     :param carry_to: the directory in which it is packed into a file; none where it is empty. That file goes with it.
+    :param remote: where it is sent to, off the host; None for nowhere.
     """
 
     prover: Prover
@@ -57,6 +61,7 @@ class Job:
     carry_to: str
     host: str
     jobs: int
+    remote: Remote | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +80,8 @@ class Drill:
     :param at: unix seconds of its end.
     :param recovery_point: seconds between the backup and the drill: what would have been lost.
     :param recovery_time: seconds that it took to have the data back, proven.
-    :param reason: why it failed; empty where it did not.
+    :param reason: why nothing was proven; empty where it was.
+    :param is_damaged: whether it did not come back as it was; else nothing could be compared.
     """
 
     name: str
@@ -83,6 +89,7 @@ class Drill:
     recovery_point: float
     recovery_time: float
     reason: str
+    is_damaged: bool
 
 
 def plan(job: Job, now: float) -> list[Step]:
@@ -96,7 +103,21 @@ def plan(job: Job, now: float) -> list[Step]:
         entries = job.prover.catalogue.entries()
     except Missing:
         entries = []
-    return steps + _leaving(job, [*entries, _expected(job, now)])
+    expected = _expected(job, now)
+    steps += _leaving(job, [*entries, expected])
+    if job.remote:
+        try:
+            found = [*copies(job.remote, job.host), Copy(expected.name, job.host, "", now)]
+            steps += [_forgetting(copy) for copy in leaving(found, [*entries, expected], job.rules)]
+        except NoRepository:
+            # The run makes it.
+            pass
+        except ResticError as error:
+            steps.append(
+                Step(FORGET, job.remote.place, f"what no rule keeps there, and now that is not known: {error}")
+            )
+        steps.append(_checking(job.remote, now))
+    return steps
 
 
 def run(job: Job, now: float) -> Done:
@@ -132,17 +153,24 @@ def run(job: Job, now: float) -> Done:
     steps += _treatment(job, manifest.name)
     if job.carry_to:
         findings.append(_carried(job, manifest.name, now))
+    there: list[Copy] = []
+    if job.remote:
+        there, finding = _sent(job, job.remote, manifest, now)
+        findings.append(finding)
+    elif catalogue.remote():
+        # Of what is not wanted any more nobody needs to hear.
+        catalogue.note_remote({})
     # Whatever the clock says of the others, the new one stays.
-    leaving = [step for step in _leaving(job, catalogue.entries()) if step.subject != manifest.name]
-    removed = tuple(step.subject for step in leaving)
-    copies = [place for name in removed for place in catalogue.copies(name)]
+    going = [step for step in _leaving(job, catalogue.entries()) if step.subject != manifest.name]
+    removed = tuple(step.subject for step in going)
+    files = [place for name in removed for place in catalogue.copies(name) if not is_repository(place)]
     try:
         freed = catalogue.remove(removed)
-        for place in copies:
+        for place in files:
             with contextlib.suppress(FileNotFoundError):
                 Path(place).unlink()
     except Damaged as error:
-        freed, removed, leaving = 0, (), []
+        freed, removed, going = 0, (), []
         findings.append(_not_removed(error))
     if removed:
         findings.append(
@@ -154,8 +182,13 @@ def run(job: Job, now: float) -> Done:
                 {"removed": list(removed)},
             )
         )
+    steps += going
+    if job.remote and there:
+        gone, said = _forgotten(job, job.remote, there)
+        steps += [*map(_forgetting, gone), _checking(job.remote, now)]
+        findings += [*said, _checked(job, job.remote, now)]
     level = catalogue.entry(manifest.name).level
-    return Done(manifest.name, level, (*steps, *leaving), tuple(findings))
+    return Done(manifest.name, level, tuple(steps), tuple(findings))
 
 
 def examine(prover: Prover, name: str, is_proof: bool) -> Entry:
@@ -190,7 +223,7 @@ def drill(prover: Prover, name: str, now: t.Callable[[], float] = time.time) -> 
     reason = entry.damage or "; ".join(reasons)
     if not reason and entry.level != PROVEN:
         reason = f"it is only {entry.level}"
-    done = Drill(name, now(), point, took, reason)
+    done = Drill(name, now(), point, took, reason, entry.level == DAMAGED)
     prover.catalogue.note_drill(dataclasses.asdict(done))
     return done
 
@@ -247,6 +280,8 @@ def _treatment(job: Job, name: str) -> list[Step]:
         steps.append(Step(PROVE, name, "a scratch server must give the counts of now"))
     if job.carry_to:
         steps.append(Step(CARRY, job.carry_to, "one file"))
+    if job.remote:
+        steps.append(Step(SEND, job.remote.place, "encrypted; what lies there already is not sent again"))
     return steps
 
 
@@ -309,6 +344,82 @@ def _carried(job: Job, name: str, now: float) -> Finding:
     job.prover.catalogue.note_copy(name, str(carried.path), now)
     text = f"{name} is in {carried.path} as well, {human_size(carried.bytes)}."
     return Finding("backup.carried", str(carried.path), "ok", text, {"sha256": carried.sha256})
+
+
+def _sent(job: Job, where: Remote, manifest: Manifest, now: float) -> tuple[list[Copy], Finding]:
+    """The backup is there whether it can be sent or not. What lies off the host now; nothing where it could not."""
+    catalogue, begun = job.prover.catalogue, time.monotonic()
+    former = catalogue.remote()
+    known = former if former.get("place") == where.place else {}
+    try:
+        sent, there = send(where, catalogue, manifest.name, job.host, now)
+    except (ResticError, Failed, OSError) as error:
+        catalogue.note_remote({**known, "place": where.place, "problem": str(error)})
+        text = f"{manifest.name} could not be sent to {where.place}: {error}."
+        return [], Finding(
+            "backup.sent", where.place, "critical", text, {}, "Mend that, and run ansible-playbook backup.yml."
+        )
+    took = time.monotonic() - begun
+    catalogue.note_remote({**known, "place": where.place, "sent": manifest.created, "problem": ""})
+    text = (
+        f"{manifest.name} lies in {where.place} as well: {human_size(sent.bytes)}, of which {human_size(sent.added)}"
+        f" were new there, in {human_duration(took)}."
+    )
+    figures = {
+        "backup_sent_bytes": sent.bytes,
+        "backup_sent_new_bytes": sent.added,
+        "backup_sent_seconds": round(took, 3),
+    }
+    return there, Finding("backup.sent", where.place, "ok", text, {"figures": figures, "snapshot": sent.snapshot})
+
+
+def _forgotten(job: Job, where: Remote, there: list[Copy]) -> tuple[list[Copy], list[Finding]]:
+    """What no rule keeps lies there until the next run, where it cannot be removed now: that is not urgent."""
+    catalogue = job.prover.catalogue
+    gone = leaving(there, catalogue.entries(), job.rules)
+    try:
+        forget(where, catalogue, gone)
+    except ResticError as error:
+        text = f"Backups that no rule keeps stay in {where.place}: {error}."
+        return [], [Finding("backup.forgotten", where.place, "warning", text, {}, "The next run tries again.")]
+    if not gone:
+        return [], []
+    text = f"{len(gone)} backups that no rule keeps were removed from {where.place}."
+    return gone, [Finding("backup.forgotten", where.place, "info", text, {"removed": [copy.name for copy in gone]})]
+
+
+def _checked(job: Job, where: Remote, now: float) -> Finding:
+    """Whether what lies there can still be read; noted, so that it is known how long nobody has looked."""
+    catalogue, begun = job.prover.catalogue, time.monotonic()
+    part = where.part(now)
+    read = f"part {part} of {where.parts} of its data was read" if part else "none of its data were read"
+    try:
+        where.repository.check(part, where.parts)
+    except DamagedRepository as error:
+        known = catalogue.remote()
+        damages = {**known.get("damages", {}), f"{part}/{where.parts}": str(error)}
+        catalogue.note_remote({**known, "checked": now, "damages": damages})
+        text = f"{error}; {read}."
+        return Finding("backup.checked", where.place, "critical", text, {}, about.MEND_REMOTE)
+    except ResticError as error:
+        text = f"Whether {where.place} is sound is not known: {error}."
+        return Finding("backup.checked", where.place, "unknown", text, {}, "The next run tries again.")
+    known = catalogue.remote()
+    # What was damaged in another part still is, as far as is known.
+    is_all = where.parts == 1
+    damages = {at: why for at, why in known.get("damages", {}).items() if not is_all and at != f"{part}/{where.parts}"}
+    catalogue.note_remote({**known, "checked": now, "damages": damages})
+    took = human_duration(time.monotonic() - begun)
+    return Finding("backup.checked", where.place, "ok", f"{where.place} is sound; {read}, in {took}.")
+
+
+def _forgetting(copy: Copy) -> Step:
+    return Step(FORGET, copy.name, "no rule keeps it off the host")
+
+
+def _checking(where: Remote, now: float) -> Step:
+    part = where.part(now)
+    return Step(CHECK, where.place, f"part {part} of {where.parts} of its data is read" if part else "its structure")
 
 
 def _not_removed(error: Damaged) -> Finding:

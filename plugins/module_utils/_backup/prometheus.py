@@ -215,7 +215,7 @@ class PrometheusSource:
         """``counts`` of the live server, where it has the same samples as the snapshot, or why there are none."""
         patient = self._patient()
         try:
-            configuration = _configuration(patient)
+            configuration = patient.configuration()
             intervals = [rule.interval for rule in patient.rules()]
             # What is only in memory has no directory yet.
             head = [block["min_time"] for block in blocks if not (self._directory / block["ulid"]).is_dir()]
@@ -267,14 +267,6 @@ class PrometheusSource:
             f"the admin API of the server at {self._prometheus.server.url} is off, and only it makes a snapshot; start"
             " the server with --web.enable-admin-api (prometheus_admin_api: true of the role prometheus, by site.yml)"
         )
-
-
-def _configuration(prometheus: Prometheus) -> str:
-    answer = prometheus.server.get("/api/v1/status/config").json()
-    try:
-        return str(answer["data"]["yaml"])
-    except (KeyError, TypeError) as error:
-        raise ValueError("it does not say what its configuration is") from error
 
 
 def key_of(path: str, size: int, modified: int) -> str:

@@ -30,6 +30,7 @@ from .._units import human_duration
 from . import counts
 from .catalogue import DAMAGED, PROVEN, VERIFIED, State
 from .create import NoRoom
+from .figures import difference
 from .lay import Owner, lay
 from .manifest import Damaged, File, Part
 from .scratch import OF_THE_HOST, DataRefused, Failed, Tools, environment, leashed, serve
@@ -301,14 +302,8 @@ def _wrong_counts(part: Part, tools: Tools, directory: Path, run_as: Owner | Non
 
 
 def _wrong_figures(part: Part, directory: Path, figures: Figures | None) -> str:
-    expected: dict[str, t.Any] = part.facts["figures"]
     # As the manifest has them.
-    found = json.loads(json.dumps(figures(directory) if figures else {}))
-    wrong = [key for key in sorted({*expected, *found}) if expected.get(key) != found.get(key)]
-    if not wrong:
-        return ""
-    key = wrong[0]
-    return f"{len(wrong)} figures differ, such as {key}: {expected.get(key)} then, {found.get(key)} now"
+    return difference(part.facts["figures"], json.loads(json.dumps(figures(directory) if figures else {})))
 
 
 def _require_room(part: Part, scratch: Path) -> None:

@@ -8,18 +8,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import socket
 import time
 import typing as t
 from pathlib import Path
 
 from .._finding import Finding
+from .._journal.lock import lease
 from .._prometheus import Prometheus
 from .._units import human_duration, human_size
-from . import about, job, settings
-from .carry import unpack
+from . import about, job, journals_restore, remote, settings
+from .carry import is_held, unpack
 from .catalogue import DAMAGED, PROVEN, VERIFIED, Catalogue, Entry, Missing
 from .create import Failed
+from .encryption import SUFFIX
+from .journals import JournalsSource
 from .manifest import Part
 from .restore import Outcome, Place, apply, recover, restore_to
 from .restore import look as look_at
@@ -29,6 +34,11 @@ from .service import Systemd
 from .steps import Step
 
 LATEST, DRILL = "latest", "drill"
+CATALOGUE, RESTIC = "catalogue", "restic"
+ORIGINS = (CATALOGUE, RESTIC)
+FETCH = "fetch"
+# More than a server gains, or lets go, between two backups.
+_MUCH_MORE = 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,21 +75,29 @@ def look(
     """
     part = _parts(entry, "prometheus")[0]
     planned = _planned(options, _place(options, server, part), entry, part)
-    return list(planned.steps), _told(entry, planned)
+    return list(planned.steps), _told(entry, planned) + _fuller(catalogue, entry, part)
 
 
 def run(options: t.Mapping[str, t.Any], server: Prometheus, is_check: bool) -> Told:
     """
     :param is_check: only the plan is made, as without ``confirm``.
     :raises NotRestored: where it was given up; then what was there before is there again.
+    :raises ResticError: where it lies off the host, and cannot be had from there.
     """
     catalogue = Catalogue(options["catalogue"])
+    where = _origin(options, catalogue)
     if options["mode"] == DRILL:
         return _drill(options, server, catalogue, is_check)
     is_confirmed = options["confirm"] and not is_check
     if is_confirmed:
         catalogue.make()
-    with catalogue.locked("restore", shared=not is_confirmed):
+    # A host that never had a backup has no catalogue either.
+    is_needed = is_confirmed or not where or catalogue.root.is_dir()
+    with contextlib.ExitStack() as held:
+        if is_confirmed:
+            held.enter_context(lease())
+        if is_needed:
+            held.enter_context(catalogue.locked(shared=not is_confirmed))
         name = options["name"]
         if options["archive"]:
             if not is_confirmed:
@@ -87,16 +105,61 @@ def run(options: t.Mapping[str, t.Any], server: Prometheus, is_check: bool) -> T
                     f"{options['archive']} is not in the catalogue yet; confirm would take it in, or name a backup"
                 )
             name = unpack(catalogue, Path(options["archive"]))
-        entry = choose(catalogue, name)
+        step, found, entry = (
+            _fetched(options, where, catalogue, is_confirmed) if where else ([], [], choose(catalogue, name))
+        )
         parts = _parts(entry, options["source"])
         if options["target_dir"]:
-            return _elsewhere(options, catalogue, entry, parts, is_confirmed)
-        return _in_place(options, server, catalogue, entry, parts[0], is_confirmed)
+            told = _elsewhere(options, catalogue, entry, parts, is_confirmed)
+        elif options["source"] == JournalsSource.name:
+            is_here = is_confirmed or not step
+            told = _journals_in_place(catalogue, entry, parts, options["mode"], is_confirmed, is_here)
+        else:
+            told = _in_place(options, server, catalogue, entry, parts[0], is_confirmed)
+        return dataclasses.replace(told, steps=(*step, *told.steps), findings=(*found, *told.findings))
+
+
+def _origin(options: t.Mapping[str, t.Any], catalogue: Catalogue) -> remote.Remote | None:
+    """Where the backup lies off the host; None where the catalogue has it, or an archive."""
+    if options["origin"] != RESTIC:
+        return None
+    where = settings.remote(options, catalogue)
+    if where is None:
+        raise settings.Unusable("restic_repository is not given; origin restic needs it")
+    if options["archive"]:
+        raise settings.Unusable("archive and origin restic are two places; one of them would do")
+    if options["mode"] == DRILL:
+        raise settings.Unusable(
+            "mode drill proves what the catalogue has; for one that lies in restic, target_dir does the same"
+        )
+    return where
+
+
+def _fetched(
+    options: t.Mapping[str, t.Any], where: remote.Remote, catalogue: Catalogue, is_confirmed: bool
+) -> tuple[list[Step], list[Finding], Entry]:
+    """A backup that lies off the host, in the catalogue; or what it would be, where that is not confirmed."""
+    copy = remote.choose(where, options["restic_host"] or socket.gethostname(), options["name"])
+    manifest = remote.manifest_of(where, copy)
+    is_here = catalogue.root.is_dir() and is_held(catalogue, manifest)
+    step = Step(FETCH, copy.name, f"of {copy.host}, from {where.place}; each file checked by its hash", manifest.size)
+    steps = [] if is_here else [step]
+    if not is_confirmed:
+        return steps, [], choose(catalogue, copy.name) if is_here else Entry(copy.name, manifest, {})
+    begun = time.monotonic()
+    remote.fetch(where, catalogue, copy, manifest, time.time())
+    text = f"{copy.name} of {copy.host} is in {catalogue.root}, " + (
+        "and was."
+        if is_here
+        else f"{human_size(manifest.size)} from {where.place} in"
+        f" {human_duration(time.monotonic() - begun)}, each file checked by its hash."
+    )
+    return steps, [Finding("restore.fetched", where.place, "ok", text)], choose(catalogue, copy.name)
 
 
 def _drill(options: t.Mapping[str, t.Any], server: Prometheus, catalogue: Catalogue, is_check: bool) -> Told:
     """It touches nothing that is live, so it needs no confirmation."""
-    with catalogue.locked(DRILL, shared=is_check):
+    with catalogue.locked(shared=is_check):
         entry = choose(catalogue, options["name"])
         steps = (
             Step("write", str(catalogue.root), "into a directory of its own, each file checked by its hash"),
@@ -123,7 +186,7 @@ def _in_place(
     said = recover(place.directory, place.service) if is_confirmed else ""
     findings = [Finding("restore.recovered", str(place.directory), "warning", said)] if said else []
     planned = _planned(options, place, entry, part)
-    findings += _told(entry, planned, is_confirmed)
+    findings += _told(entry, planned, is_confirmed) + _fuller(catalogue, entry, part)
     # A repair may find that nothing is to be done.
     if planned.refusals or not planned.steps or not is_confirmed:
         return Told(entry.name, "", planned.steps, tuple(findings), False, bool(planned.refusals))
@@ -131,6 +194,15 @@ def _in_place(
     done = apply(place, catalogue.store, part, planned)
     findings.append(_done(entry, part, place, done, time.monotonic() - begun))
     return Told(entry.name, done.kept, planned.steps, tuple(findings), True, False)
+
+
+def _journals_in_place(
+    catalogue: Catalogue, entry: Entry, parts: list[Part], mode: str, is_confirmed: bool, is_here: bool
+) -> Told:
+    done = journals_restore.run(
+        catalogue.store, entry.name, parts, lambda part: entry.state(part).level, mode, is_confirmed, is_here
+    )
+    return Told(entry.name, ", ".join(done.kept), done.steps, done.findings, done.is_done, done.is_refused)
 
 
 def _elsewhere(
@@ -154,7 +226,13 @@ def _elsewhere(
         text = f"{part.name} of backup {entry.name} is in {at}, {human_size(part.size)}."
         if compared:
             text += f" A scratch server gave the counts of the backup at {compared} times."
-        findings.append(Finding("restore.done", str(at), "ok", text))
+        encrypted = part.facts.get("encrypted", {})
+        opens = ""
+        if encrypted:
+            text += f" {len(encrypted)} files of it are encrypted, their names end in {SUFFIX}."
+            opens = "Where the identity of one of the recipients is, never here: age -d -i IDENTITY FILE opens one."
+        evidence: dict[str, t.Any] = {key: part.facts[key] for key in ("encrypted", "recipients") if key in part.facts}
+        findings.append(Finding("restore.done", str(at), "ok", text, evidence, opens))
     return Told(entry.name, "", steps, tuple(findings), is_confirmed, False)
 
 
@@ -218,6 +296,25 @@ def _told(entry: Entry, planned: Plan, is_confirmed: bool = False) -> list[Findi
     findings += [Finding("restore.warning", subject, "warning", text) for text in planned.warnings]
     findings += [Finding("restore.refused", subject, "critical", text) for text in planned.refusals]
     return findings
+
+
+def _fuller(catalogue: Catalogue, entry: Entry, part: Part) -> list[Finding]:
+    """The newest backup may be from after the loss."""
+    counted = {
+        other.name: theirs.facts.get("samples", 0)
+        # What is fetched from elsewhere may be the first one here.
+        for other in (catalogue.entries() if catalogue.root.is_dir() else ())
+        if other.manifest and other.level != DAMAGED
+        for theirs in other.manifest.part(part.source)
+        if theirs.root == part.root
+    }
+    has, most = part.facts.get("samples", 0), max(counted.values(), default=0)
+    if most < has * _MUCH_MORE:
+        return []
+    best = max(name for name, samples in counted.items() if samples == most)
+    text = f"Backup {best} has {most} samples of {part.root}, and {entry.name} only {has}: was it made after the loss?"
+    remedy = f"ansible-playbook restore.yml -e restore_name={best} says what that one would bring back."
+    return [Finding("restore.warning", best, "warning", text, {"samples": counted}, remedy)]
 
 
 def _done(entry: Entry, part: Part, place: Place, done: Outcome, seconds: float) -> Finding:

@@ -15,25 +15,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import stat
 import time
 import typing as t
 from pathlib import Path
 
 from .. import _storage
-from .._http import HttpError, Server, Unauthorised, Unsupported, Untrusted
-from .._journal.exchange import Busy, locked
+from .._http import HttpError, Unauthorised, Unsupported, Untrusted
 from .._prometheus import Prometheus
 from .._units import human_duration
 from . import counts, proof
 from .lay import Owner, ids, lay
-from .manifest import Damaged, Part, seal, unseal
+from .manifest import Damaged, Part
+from .mirror import copy, mirror
+from .record import BUILDING, MOVING, PLACED, NotRestored, Record, alone, remove, swap, swap_back
 from .restore_plan import SWAP, Live, Plan, beside_of, blocks, is_covered, made_under, shortened
 from .scratch import QUERY_SECONDS, Tools, end_leftover, serve
 from .scratch import Failed as ScratchFailed
 from .service import NotDone, Service, holder, is_block
-from .store import CHUNK, Store, sync_directory, write_all, write_file
+from .store import Store, sync_directory
 
 T = t.TypeVar("T")
 
@@ -47,13 +47,8 @@ _TURNS = 5
 _LOGS = ("wal", "wbl")
 # What belongs to the write-ahead log, in the order in which it can be taken away: chunks_head is made of it again.
 _HEAD = ("chunks_head", "wbl", "wal")
-_BUILDING, _MOVING, _PLACED = "building", "moving", "placed"
 # Asking again later is of no use.
 _FOR_GOOD = (Unauthorised, Unsupported, Untrusted)
-
-
-class NotRestored(Exception):
-    """Why a restore was given up, a sentence; what was there before is there again."""
 
 
 class _NotReady(NotRestored):
@@ -162,11 +157,11 @@ def apply(place: Place, store: Store, part: Part, plan: Plan) -> Outcome:
     if not directory.parent.is_dir():
         directory.parent.mkdir(mode=0o755, parents=True)
         os.chown(directory.parent, *rights.owner)
-    with _alone(directory):
+    with alone(directory):
         _require_clear(place, directory)
         was_running = place.service.is_running()
         try:
-            record = _Record.begin(directory, plan, was_running)
+            record = Record.begin(directory, plan.mode, plan.bring, was_running)
             _build(place, store, part, plan, record.beside, rights)
             return (_swap if plan.mode == SWAP else _repair)(place, part, plan, record)
         except BaseException as error:
@@ -181,7 +176,7 @@ def _require_clear(place: Place, directory: Path) -> None:
     """
     :raises NotRestored: where it cannot end well, before anything is done.
     """
-    if _Record.read(directory):
+    if Record.read(directory):
         raise NotRestored(f"An earlier restore of {directory} was interrupted and not ended yet.")
     beside = Path(beside_of(str(directory), directory.is_mount()))
     if beside.exists():
@@ -205,7 +200,7 @@ def _go_back(directory: Path, service: Service, error: BaseException) -> str:
     try:
         return _recover(directory, service)
     except (NotRestored, NotDone, ScratchFailed, OSError) as second:
-        later = " The next run tries again." if _Record.read(directory) else ""
+        later = " The next run tries again." if Record.read(directory) else ""
         raise NotRestored(
             f"{str(error).rstrip('.')}. And on the way back: {str(second).rstrip('.')}.{later}"
         ) from error
@@ -262,7 +257,7 @@ def restore_to(
             _prove(tools, part, target, whose, expected)
     except BaseException:
         for entry in list(target.iterdir()) if target.is_dir() else ():
-            _remove(entry)
+            remove(entry)
         for path in made:
             if path.is_dir():
                 path.rmdir()
@@ -279,18 +274,18 @@ def recover(directory: Path, service: Service) -> str:
     directory = directory.resolve()
     if not directory.parent.is_dir():
         return ""
-    with _alone(directory):
+    with alone(directory):
         return _recover(directory, service)
 
 
 def _recover(directory: Path, service: Service) -> str:
-    _Record.sweep(directory)
-    record = _Record.read(directory)
+    Record.sweep(directory)
+    record = Record.read(directory)
     if not record:
         return ""
     said = f"A restore of {directory} was interrupted"
     why = ""
-    if record.phase == _PLACED:
+    if record.phase == PLACED:
         try:
             _start_again(record, service)
             _end(record, service)
@@ -305,36 +300,21 @@ def _recover(directory: Path, service: Service) -> str:
     return f"{said}{why}; what was there before is there again.{found}"
 
 
-def _take_back(record: _Record, service: Service) -> str:
+def _take_back(record: Record, service: Service) -> str:
     """Moves everything to where it was, as often as it takes; where that lies now which a server made meanwhile."""
-    if record.phase == _BUILDING:
+    if record.phase == BUILDING:
         return ""
     # From here on there is no way forward any more, whatever comes.
-    record.reach(_MOVING)
+    record.reach(MOVING)
     service.stop()
-    interim = _swap_back(record) if record.mode == SWAP else _repair_back(record)
-    record.reach(_BUILDING)
-    return interim
+    if record.mode == SWAP:
+        return swap_back(record)
+    _repair_back(record)
+    record.reach(BUILDING)
+    return ""
 
 
-def _swap_back(record: _Record) -> str:
-    directory, beside, kept = record.directory, record.beside, record.kept
-    interim = ""
-    if beside.is_dir():
-        # It never had its place, or has it no more.
-        if kept.is_dir() and directory.is_dir():
-            # The host was started between the two renames, and the server found nothing.
-            interim = str(_free(f"{directory}.interim-{record.stamp}"))
-            directory.rename(interim)
-    elif directory.is_dir() and (kept.is_dir() or not record.existed):
-        directory.rename(beside)
-    if kept.is_dir():
-        kept.rename(directory)
-    sync_directory(directory.parent)
-    return interim
-
-
-def _repair_back(record: _Record) -> str:
+def _repair_back(record: Record) -> None:
     directory, beside, kept = record.directory, record.beside, record.kept
     for ulid in record.bring:
         if (directory / ulid).is_dir() and not (beside / ulid).is_dir():
@@ -346,10 +326,9 @@ def _repair_back(record: _Record) -> str:
         kept.rmdir()
     sync_directory(directory)
     sync_directory(kept.parent)
-    return ""
 
 
-def _end(record: _Record, service: Service) -> None:
+def _end(record: Record, service: Service) -> None:
     """Nothing but the directory is left, and what was replaced. The record goes last."""
     try:
         _clear(record)
@@ -363,41 +342,37 @@ def _end(record: _Record, service: Service) -> None:
         record.remove()
 
 
-def _clear(record: _Record) -> None:
+def _clear(record: Record) -> None:
     for path in (record.beside, record.logs):
         if path.exists():
-            _remove(path)
+            remove(path)
     home = record.beside.with_name(f"{record.beside.name}.server")
     if home.exists():
         end_leftover(record.beside)
-        _remove(home)
+        remove(home)
     if record.kept.is_dir() and not any(record.kept.iterdir()):
         record.kept.rmdir()
     sync_directory(record.beside.parent)
 
 
-def _start_again(record: _Record, service: Service) -> None:
+def _start_again(record: Record, service: Service) -> None:
     if record.was_running and not service.is_running():
         service.start()
 
 
-def _swap(place: Place, part: Part, plan: Plan, record: _Record) -> Outcome:
+def _swap(place: Place, part: Part, plan: Plan, record: Record) -> Outcome:
     directory, beside = record.directory, record.beside
 
     def move() -> bool:
         for ulid in _carried(place, part, plan, directory):
             # A block is never changed once it is there: a second name costs no room, and ends with the old directory.
-            _mirror(directory / ulid, beside / ulid, os.link)
+            mirror(directory / ulid, beside / ulid, os.link)
         logs = [name for name in _LOGS if _has_bytes(directory / name)]
         for name in logs:
             # Not a second name: the server goes on writing there, and the old directory stays as it is.
-            _mirror(directory / name, beside / name, _copy)
+            mirror(directory / name, beside / name, copy)
         sync_directory(beside)
-        record.reach(_MOVING)
-        if record.existed:
-            directory.rename(record.kept)
-        beside.rename(directory)
-        sync_directory(directory.parent)
+        swap(record)
         return bool(logs)
 
     return _exchange(place, part, plan, record, move)
@@ -423,35 +398,37 @@ def _carried(place: Place, part: Part, plan: Plan, directory: Path) -> list[str]
     return [*(ulid for ulid in plan.carry if ulid in there), *late]
 
 
-def _repair(place: Place, part: Part, plan: Plan, record: _Record) -> Outcome:
+def _repair(place: Place, part: Part, plan: Plan, record: Record) -> Outcome:
     directory, beside, kept = record.directory, record.beside, record.kept
 
     def move() -> bool:
-        record.reach(_MOVING)
+        record.reach(MOVING)
         kept.mkdir(mode=0o700)
+        # Its own name first, or what moves into it can be lost with it.
+        sync_directory(kept.parent)
         for ulid in plan.quarantine:
             # Retention may have taken it meanwhile.
             if (directory / ulid).exists():
                 (directory / ulid).rename(kept / ulid)
         for ulid in plan.bring:
             (beside / ulid).rename(directory / ulid)
-        for changed in (kept, kept.parent, directory):
+        for changed in (kept, directory):
             sync_directory(changed)
         return False
 
     return _exchange(place, part, plan, record, move)
 
 
-def _exchange(place: Place, part: Part, plan: Plan, record: _Record, move: t.Callable[[], bool]) -> Outcome:
+def _exchange(place: Place, part: Part, plan: Plan, record: Record, move: t.Callable[[], bool]) -> Outcome:
     """Stops, moves, starts and compares; where the server does not take it, everything goes back.
 
     :param move: says whether a write-ahead log came along.
     """
     begun = time.monotonic()
     place.service.stop()
-    _require_alone(place, record.directory)
+    _requirealone(place, record.directory)
     has_logs = move()
-    record.reach(_PLACED)
+    record.reach(PLACED)
     left_out = ""
     try:
         held = _storage.read(record.directory)
@@ -476,40 +453,13 @@ def _exchange(place: Place, part: Part, plan: Plan, record: _Record, move: t.Cal
     return Outcome(str(record.kept) if record.kept.is_dir() else "", blind, compared, left_out)
 
 
-def _leave_out(record: _Record) -> None:
+def _leave_out(record: Record) -> None:
     """Only a copy: the old directory has it all."""
     record.logs.mkdir(mode=0o700)
     for name in _HEAD:
         if (record.directory / name).is_dir():
             (record.directory / name).rename(record.logs / name)
     sync_directory(record.directory)
-
-
-def _mirror(source: Path, target: Path, put: t.Callable[[Path, Path], None]) -> None:
-    """A directory with the same rights as another, and its files as ``put`` makes them, to stay."""
-    status = source.stat()
-    target.mkdir(mode=0o700)
-    for entry in source.iterdir():
-        if entry.is_dir():
-            _mirror(entry, target / entry.name, put)
-        else:
-            put(entry, target / entry.name)
-    os.chown(target, status.st_uid, status.st_gid)
-    target.chmod(stat.S_IMODE(status.st_mode))
-    sync_directory(target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    status = source.stat()
-    with source.open("rb", buffering=0) as old, target.open("xb", buffering=0) as new:
-        chunk = old.read(CHUNK)
-        while chunk:
-            write_all(new.fileno(), chunk)
-            chunk = old.read(CHUNK)
-        os.fchown(new.fileno(), status.st_uid, status.st_gid)
-        os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
-        os.utime(new.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.fsync(new.fileno())
 
 
 def _lookback(part: Part) -> float:
@@ -569,13 +519,15 @@ def _compare(place: Place, part: Part, plan: Plan, held: _storage.Storage) -> in
     :param held: what was there when it was started.
     :raises NotRestored: where something is missing.
     """
-    patient = _AsThen(place.prometheus.server, _lookback(part))
+    server = place.prometheus.server
+    patient = Prometheus(dataclasses.replace(server, timeout=max(server.timeout, QUERY_SECONDS)))
+    # Whatever it is set to now.
+    lookback = _lookback(part)
     brought = set(plan.bring) - _going(patient, part, held)
     expected = _decided(part, brought)
-    found = counts.count(patient, map(int, expected))
+    found = counts.count(patient, map(int, expected), lookback)
     others = [(block.min_time, block.max_time) for block in held.blocks if block.ulid not in brought]
     others.append((patient.head(1).min_time / 1000, float("inf")))
-    lookback = _lookback(part)
     for moment, table in expected.items():
         at = int(moment) / 1000
         if any(start <= at and end > at - lookback for start, end in others):
@@ -584,24 +536,6 @@ def _compare(place: Place, part: Part, plan: Plan, held: _storage.Storage) -> in
     if wrong:
         raise NotRestored(f"{wrong}.")
     return len(expected)
-
-
-class _AsThen(Prometheus):
-    """Looks back as far as the server of the backup did, whatever this one is set to, and has time."""
-
-    def __init__(self, server: Server, lookback: float) -> None:
-        super().__init__(dataclasses.replace(server, timeout=max(server.timeout, QUERY_SECONDS)))
-        self._lookback = f"{round(lookback * 1000)}ms"
-
-    def _ask(
-        self,
-        path: str,
-        read: t.Callable[[t.Any], T],
-        parameters: dict[str, str] | None = None,
-        post: bool = False,
-    ) -> T:
-        looking_back = {"lookback_delta": self._lookback} if path == "/api/v1/query" else {}
-        return super()._ask(path, read, {**(parameters or {}), **looking_back}, post)
 
 
 def _going(prometheus: Prometheus, part: Part, held: _storage.Storage) -> set[str]:
@@ -619,7 +553,7 @@ def _going(prometheus: Prometheus, part: Part, held: _storage.Storage) -> set[st
     return {block.ulid for block in retention.beyond(held)}
 
 
-def _require_alone(place: Place, directory: Path) -> None:
+def _requirealone(place: Place, directory: Path) -> None:
     """
     :raises NotRestored: where a process has a file of it open, or the server goes on.
     """
@@ -638,33 +572,6 @@ def _require_alone(place: Place, directory: Path) -> None:
         f"The service is stopped, and {place.prometheus.server.url} still answers: that is not the server of"
         f" {directory}; prometheus_unit and prometheus_url must be of the same one."
     )
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> t.Iterator[None]:
-    """
-    :raises NotRestored: where another restore is at work beside it.
-    """
-    try:
-        with locked(str(directory.parent), shared=False):
-            yield
-    except Busy as error:
-        raise NotRestored(f"{directory.parent}: {error}.") from error
-
-
-def _free(path: str) -> Path:
-    """The name, or one like it that nothing has."""
-    found, number = Path(path), 1
-    while found.exists():
-        found, number = Path(f"{path}-{number}"), number + 1
-    return found
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -687,78 +594,3 @@ class _Rights:
         # The newest: blocks may have come from elsewhere, the write-ahead log is the server's.
         file, status = written[-1].stat(), directory.stat()
         return cls((file.st_uid, file.st_gid), (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode))
-
-
-class _Record:
-    """How far a restore is: a file beside its directory. It is written once; its name says the phase, for a rename
-    needs no room."""
-
-    def __init__(self, directory: Path, phase: str, document: t.Mapping[str, t.Any]) -> None:
-        self.directory = directory
-        self.phase = phase
-        self.mode = str(document["mode"])
-        self.stamp = str(document["stamp"])
-        self.beside = Path(document["beside"])
-        self.kept = Path(document["kept"])
-        self.bring: list[str] = document["bring"]
-        self.was_running = bool(document["was_running"])
-        self.existed = bool(document["existed"])
-
-    @property
-    def logs(self) -> Path:
-        """Of a write-ahead log that no server takes."""
-        return self.beside.with_name(f"{self.beside.name}.logs")
-
-    @classmethod
-    def begin(cls, directory: Path, plan: Plan, was_running: bool) -> _Record:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        is_mount = directory.is_mount()
-        word = "replaced" if plan.mode == SWAP else "quarantine"
-        # On the same file system as the directory, whose blocks it takes.
-        kept = f"{directory}/{word}-{stamp}" if is_mount else f"{directory}.{word}-{stamp}"
-        document = {
-            "mode": plan.mode,
-            "stamp": stamp,
-            "beside": beside_of(str(directory), is_mount),
-            "kept": str(_free(kept)),
-            "bring": list(plan.bring),
-            "was_running": was_running,
-            "existed": directory.is_dir(),
-        }
-        write_file(cls._path(directory, _BUILDING), seal(document))
-        return cls(directory, _BUILDING, document)
-
-    @classmethod
-    def read(cls, directory: Path) -> _Record | None:
-        """
-        :raises NotRestored: where it cannot be read.
-        """
-        for phase in (_BUILDING, _MOVING, _PLACED):
-            path = cls._path(directory, phase)
-            try:
-                return cls(directory, phase, unseal(path.read_bytes()))
-            except FileNotFoundError:
-                continue
-            except (Damaged, KeyError) as error:
-                raise NotRestored(f"{path} is damaged: {error}. Compare the directories beside it by hand.") from error
-        return None
-
-    @classmethod
-    def sweep(cls, directory: Path) -> None:
-        """Removes one that was never written to its end: nothing had begun."""
-        path = cls._path(directory, _BUILDING)
-        path.with_name(f".{path.name}.new").unlink(missing_ok=True)
-
-    def reach(self, phase: str) -> None:
-        if phase != self.phase:
-            self._path(self.directory, self.phase).rename(self._path(self.directory, phase))
-            self.phase = phase
-            sync_directory(self.directory.parent)
-
-    def remove(self) -> None:
-        self._path(self.directory, self.phase).unlink()
-        sync_directory(self.directory.parent)
-
-    @staticmethod
-    def _path(directory: Path, phase: str) -> Path:
-        return Path(f"{directory}.restore-{phase}")

@@ -22,7 +22,7 @@ from .._http import Server
 from .._journal.configuration import INSTALL_ROOT, ConfigurationError, journal_directories
 from .._prometheus import Prometheus
 from .._systemd import show_units
-from . import catalogue
+from . import catalogue, encryption
 from .catalogue import Catalogue
 from .configuration import ConfigurationSource
 from .create import Failed, Source
@@ -31,6 +31,8 @@ from .journals import JournalsSource
 from .keep import Rules
 from .lay import Owner
 from .prometheus import PrometheusSource, resolve
+from .remote import Remote
+from .restic import Repository, why_unusable
 from .scratch import NoTool, Tools, find_tools
 
 SOURCES = ("prometheus", "journals", "configuration")
@@ -47,8 +49,15 @@ DEFAULTS: dict[str, t.Any] = {
     "journal_dir": None,
     "config_root": INSTALL_ROOT,
     "configuration_paths": list(CONFIGURATION),
+    "secrets_recipients": [],
     "level": catalogue.VERIFIED,
     "carry_to": "",
+    "restic_repository": "",
+    "restic_password_file": "",
+    "restic_environment_file": "",
+    "restic_options": [],
+    "restic_check": 7,
+    "restic_program": "",
     "keep_last": 7,
     "keep_daily": 14,
     "keep_weekly": 8,
@@ -56,6 +65,8 @@ DEFAULTS: dict[str, t.Any] = {
     "jobs": 2,
 }
 _NOBODY = "nobody"
+# restic divides by the first byte of a name.
+_MOST_PARTS = 256
 
 
 class Unusable(ValueError):
@@ -117,6 +128,7 @@ def job(settings: t.Mapping[str, t.Any], server: Prometheus) -> Job:
         carry_to=settings["carry_to"] or "",
         host=socket.gethostname(),
         jobs=settings["jobs"],
+        remote=remote(settings, looked.catalogue),
     )
 
 
@@ -129,6 +141,33 @@ def prover(settings: t.Mapping[str, t.Any], server: Prometheus) -> Prover:
             raise
         found = None
     return Prover(Catalogue(settings["catalogue"]), found, run_as(settings, server))
+
+
+def remote(settings: t.Mapping[str, t.Any], place: Catalogue) -> Remote | None:
+    """Where backups lie off the host; None for nowhere.
+
+    :raises Unusable: where an option cannot be used.
+    """
+    location = settings["restic_repository"]
+    if not location:
+        return None
+    why = why_unusable(location)
+    if why:
+        # Not the value: it may hold a password.
+        raise Unusable(f"restic_repository: {why}")
+    if not settings["restic_password_file"]:
+        raise Unusable(f"restic_password_file is not given; {location} is encrypted with the password in it")
+    if not 0 <= settings["restic_check"] <= _MOST_PARTS:
+        raise Unusable(f"restic_check: {settings['restic_check']} does not lie between 0 and {_MOST_PARTS}")
+    repository = Repository(
+        location=location,
+        password_file=settings["restic_password_file"],
+        cache=str(place.root / catalogue.CACHE),
+        environment_file=settings["restic_environment_file"] or "",
+        options=tuple(settings["restic_options"] or ()),
+        program=settings["restic_program"] or "",
+    )
+    return Remote(repository, settings["restic_check"])
 
 
 def data_directory(settings: t.Mapping[str, t.Any], server: Prometheus) -> str:
@@ -178,7 +217,7 @@ def _prometheus(settings: t.Mapping[str, t.Any], server: Prometheus, place: Cata
     return PrometheusSource(server, data_directory(settings, server), place.root)
 
 
-def _journals(settings: t.Mapping[str, t.Any], _server: Prometheus, _place: Catalogue) -> Source:
+def _journals(settings: t.Mapping[str, t.Any], _server: Prometheus, place: Catalogue) -> Source:
     try:
         directories = settings["journal_dir"] or journal_directories(settings["config_root"])
     except ConfigurationError as error:
@@ -186,11 +225,15 @@ def _journals(settings: t.Mapping[str, t.Any], _server: Prometheus, _place: Cata
             f"where the journals lie is not known: {error}; journal_dir or config_root would say, or sources without"
             " journals"
         ) from None
-    return JournalsSource(directories)
+    return JournalsSource(directories, catalogue=place)
 
 
-def _configuration(settings: t.Mapping[str, t.Any], _server: Prometheus, _place: Catalogue) -> Source:
-    return ConfigurationSource(settings["configuration_paths"])
+def _configuration(settings: t.Mapping[str, t.Any], _server: Prometheus, place: Catalogue) -> Source:
+    try:
+        age = encryption.find(settings["secrets_recipients"], place.scratch)
+    except ValueError as error:
+        raise Unusable(f"secrets_recipients: {error}") from None
+    return ConfigurationSource(settings["configuration_paths"], age)
 
 
 _SOURCES: dict[str, t.Callable[[t.Mapping[str, t.Any], Prometheus, Catalogue], Source]] = {

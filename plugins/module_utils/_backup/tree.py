@@ -32,7 +32,7 @@ class Found(t.NamedTuple):
 def walk(root: str, wanted: t.Callable[[str], bool] = lambda _path: True) -> Found:
     """Everything below a directory, in order; no link is followed.
 
-    :param wanted: asked for each regular file by its path.
+    :param wanted: asked for each regular file and each directory by its path; what lies below is part of that.
     :raises Failed: where a directory cannot be read.
     :raises Changed: where it goes on changing.
     """
@@ -44,8 +44,9 @@ def walk(root: str, wanted: t.Callable[[str], bool] = lambda _path: True) -> Fou
         below = pending.pop()
         for path, at, status in _entries(root, below):
             if stat.S_ISDIR(status.st_mode):
-                directories.append(Directory(path, stat.S_IMODE(status.st_mode), *names(status)))
-                pending.append(path)
+                if wanted(path):
+                    directories.append(Directory(path, stat.S_IMODE(status.st_mode), *names(status)))
+                    pending.append(path)
             elif stat.S_ISREG(status.st_mode):
                 if wanted(path):
                     candidates.append(candidate(path, at, status))

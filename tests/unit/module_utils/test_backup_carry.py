@@ -586,7 +586,7 @@ def test_a_catalogue_that_fills_up_anywhere_keeps_no_half_backup(
             with pytest.raises(NoRoom, match="is too full"):
                 unpack(there, tmp_path / "archive")
         assert there.names() == []
-        with there.locked("backup"):
+        with there.locked():
             there.remove([])
         assert is_untouched(there)
     assert unpack(there, tmp_path / "archive") == NAME
@@ -644,7 +644,7 @@ def test_a_kill_at_any_step_of_unpacking_leaves_no_half_backup(archive: bytes, t
         is_killed = killed(functools.partial(unpack, there, tmp_path / "archive"), step)
         for file in (part for name in there.names() for part in manifest_of(there, name).parts[0].files):
             there.store.check(file)
-        with there.locked("restore"):
+        with there.locked():
             assert tree(there.root / "incoming") == set()
             assert unpack(there, tmp_path / "archive") == NAME
         assert laid(there, tmp_path / f"laid{step}") == CONTENT

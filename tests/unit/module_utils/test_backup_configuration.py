@@ -164,7 +164,7 @@ def test_no_secret_of_any_form_is_anywhere_in_the_catalogue(directory: Path, cat
     (directory / "own.conf").chmod(0o600)
     (directory / "long.conf").write_text(CANARY + " " * (8 << 20))
     (directory / "link.conf").symlink_to(directory / "own.conf")
-    with catalogue.locked("test"):
+    with catalogue.locked():
         manifest, _cost = create(catalogue, [ConfigurationSource([str(directory)])], NOW, "host")
     (part,) = manifest.parts
     assert len(part.files) == len(HARMLESS)
@@ -193,7 +193,7 @@ def test_a_secret_that_is_written_between_the_look_and_the_copy_is_not_taken(
         return reason
 
     monkeypatch.setattr(configuration, "reason_to_leave_out", look)
-    with catalogue.locked("test"):
+    with catalogue.locked():
         manifest, _cost = create(catalogue, [ConfigurationSource([str(directory)])], NOW, "host")
     assert manifest.parts[0].files == ()
     assert not is_in(catalogue, CANARY.encode())
@@ -216,6 +216,6 @@ def test_no_two_parts_of_a_backup_have_one_name(directory: Path, catalogue: Cata
     for name in ("a.conf", "b.conf"):
         (directory / name).write_text("a: 1\n")
     paths = [str(directory), str(directory / "a.conf"), str(directory / "b.conf")]
-    with catalogue.locked("test"):
+    with catalogue.locked():
         manifest, _cost = create(catalogue, [ConfigurationSource(paths)], NOW, "host")
     assert len({part.name for part in manifest.parts}) == len(manifest.parts) == 3

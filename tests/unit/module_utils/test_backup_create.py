@@ -15,7 +15,6 @@ from ansible_collections.njord.telemetry.plugins.module_utils._backup import tre
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.catalogue import (
     DAMAGED,
     VERIFIED,
-    Busy,
     Catalogue,
     State,
 )
@@ -68,7 +67,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def back_up(catalogue: Catalogue, source: Plain, now: float = NOW) -> Manifest:
-    with catalogue.locked("test"):
+    with catalogue.locked():
         return create(catalogue, [source], now, "host")[0]
 
 
@@ -138,7 +137,7 @@ def test_a_directory_that_holds_other_files_at_every_look_fails_the_backup(
         return real(directory)
 
     monkeypatch.setattr(tree_module, "_statuses", changing)
-    with catalogue.locked("test"), pytest.raises(Failed, match="went on changing"):
+    with catalogue.locked(), pytest.raises(Failed, match="went on changing"):
         create(catalogue, [Plain(root)], NOW, "host")
     assert catalogue.names() == []
 
@@ -181,7 +180,7 @@ def test_a_backup_whose_files_are_right_but_whose_counts_are_not_makes_the_next_
     first, second = back_up(catalogue, Plain(root)), back_up(catalogue, Plain(root), NOW + 1)
     catalogue.record(second.name, {second.parts[0].name: State(DAMAGED, verified=NOW, reason="counts differ")})
     catalogue.record(first.name, {first.parts[0].name: State(VERIFIED, NOW)})
-    with catalogue.locked("test"):
+    with catalogue.locked():
         _manifest, cost = create(catalogue, [Plain(root)], NOW + 2, "host")
     assert cost.new == 0
 
@@ -203,7 +202,7 @@ def test_a_disk_that_fills_while_it_is_copied_leaves_no_backup_and_nothing_half(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(handle, data)
 
-    with catalogue.locked("test"):
+    with catalogue.locked():
         monkeypatch.setattr(os, "write", write)
         with pytest.raises(OSError, match="No space left"):
             create(catalogue, [Plain(root)], NOW + 1, "host", jobs=1)
@@ -280,32 +279,6 @@ def test_any_tree_of_any_names_comes_back_with_modes_owners_and_times(
     assert read == manifest
     lay(catalogue.store, read.parts[0], directory / "target")
     assert grown(directory / "target") == grown(directory / "root")
-    with catalogue.locked("test"):
+    with catalogue.locked():
         _manifest, cost = create(catalogue, [Plain(directory / "root")], NOW + 1, "host")
     assert cost.new == 0
-
-
-@contextlib.contextmanager
-def looked_at(catalogue: Catalogue) -> t.Iterator[None]:
-    with catalogue.locked("look", shared=True):
-        yield
-
-
-def test_a_run_that_has_ended_is_not_blamed_for_the_lock_of_another_one(catalogue: Catalogue) -> None:
-    with catalogue.locked("backup"):
-        pass
-    with looked_at(catalogue), pytest.raises(Busy) as caught, catalogue.locked("removal"):
-        pass
-    assert "process" not in str(caught.value)
-
-
-def test_a_run_that_was_killed_is_not_blamed_for_the_lock_of_another_one(catalogue: Catalogue) -> None:
-    child = os.fork()
-    if not child:
-        with catalogue.locked("backup"):
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert (catalogue.root / "owner").exists()
-    with looked_at(catalogue), pytest.raises(Busy) as caught, catalogue.locked("removal"):
-        pass
-    assert "process" not in str(caught.value)

@@ -20,12 +20,13 @@ from ansible_collections.njord.telemetry.plugins.module_utils._backup.configurat
     reason_to_leave_out,
 )
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.create import Draft, Failed, create
+from ansible_collections.njord.telemetry.plugins.module_utils._backup.figures import Journal, read
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.journals import JournalsSource, figures
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.lay import lay, names
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.manifest import Part
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.files import File, scan
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.files import walk as walk_journals
-from ansible_collections.njord.telemetry.plugins.module_utils._journal.state import Facts, Known, State, write_state
+from ansible_collections.njord.telemetry.plugins.module_utils._journal.state import Known, State, write_state
 
 from .journals import DAY, MINUTE, aggregated, stamp
 
@@ -59,9 +60,10 @@ def draft(root: Path) -> Draft:
         return only
 
 
-def test_the_figures_are_lines_by_day_and_resolution_and_files_of_other_kinds(root: Path) -> None:
+def test_the_figures_are_counts_and_sums_by_day_and_resolution_and_files_of_other_kinds(root: Path) -> None:
     found = draft(root).facts["figures"]
-    assert sorted(count for name, count in found.items() if name.endswith(" 1m")) == [30, 30]
+    of_days = [figure for name, figure in found.items() if name.endswith(" 1m")]
+    assert [(figure["lines"], figure["count"], figure["sum"]) for figure in of_days] == [(30, 30, "435.0")] * 2
     assert found["files of trading"] == 1
     # That of today may still grow: only that it is there.
     assert found["files of metrics"] == 1
@@ -70,7 +72,7 @@ def test_the_figures_are_lines_by_day_and_resolution_and_files_of_other_kinds(ro
 def test_what_comes_back_has_the_figures_of_the_backup(root: Path, tmp_path: Path) -> None:
     catalogue = Catalogue(str(tmp_path / "catalogue"))
     catalogue.make()
-    with catalogue.locked("test"):
+    with catalogue.locked():
         manifest, _cost = create(catalogue, [JournalsSource([str(root)])], time.time(), "host")
     target = tmp_path / "target"
     target.mkdir()
@@ -127,7 +129,7 @@ def test_a_directory_that_is_missing_or_empty_is_no_success(tmp_path: Path, kind
 def test_a_running_clean_up_is_waited_for_and_kept_out(root: Path) -> None:
     handle = os.open(root, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(Failed, match="another run has it"), JournalsSource([str(root)], patience=0.1).open():
+    with pytest.raises(Failed, match="another run has"), JournalsSource([str(root)], patience=0.1).open():
         pass
     timer = threading.Timer(0.3, lambda: fcntl.flock(handle, fcntl.LOCK_UN))
     timer.start()
@@ -170,7 +172,7 @@ def test_a_clean_up_that_goes_on_for_too_long_is_named(root: Path) -> None:
 def back_up(root: Path, tmp_path: Path) -> tuple[Catalogue, Part]:
     catalogue = Catalogue(str(tmp_path / "catalogue"))
     catalogue.make()
-    with catalogue.locked("test"):
+    with catalogue.locked():
         manifest, _cost = create(catalogue, [JournalsSource([str(root)])], time.time(), "host")
     return catalogue, manifest.parts[0]
 
@@ -187,7 +189,7 @@ def laid(root: Path, tmp_path: Path) -> tuple[Path, Part]:
 def test_what_the_clean_up_remembers_of_a_record_of_another_day_does_not_change_the_figures(
     root: Path, tmp_path: Path
 ) -> None:
-    """A clock that was wrong wrote one record of today into the journal of three days ago."""
+    """A clock that was wrong wrote one record of today into the journal of four days ago."""
     today = int(time.time()) // 86400
     path = root / f"metrics/aggregated_metrics.{stamp(today - 4)}.ndjson"
     path.write_bytes(
@@ -208,16 +210,44 @@ def test_what_the_clean_up_remembers_of_a_record_of_another_day_does_not_change_
 def test_a_journal_that_is_written_to_while_it_is_counted_leaves_the_figures_unknown(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(file: File) -> Facts:
-        found = scan(file)
+    def late(file: File) -> Journal:
+        found = read(file)
         with Path(file.at).open("ab") as journal:
             journal.write(b"late")
         return found
 
-    monkeypatch.setattr(journals_module, "scan", late)
+    monkeypatch.setattr(journals_module, "read", late)
     facts = draft(root).facts
     assert "figures" not in facts
     assert "written to while it was counted" in facts["figures_error"]
+
+
+def test_what_the_last_backup_counted_is_not_counted_again_and_what_changed_is(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(str(tmp_path / "catalogue"))
+    catalogue.make()
+    found = []
+    counted: list[str] = []
+
+    def counting(file: File) -> Journal:
+        counted.append(Path(file.at).name)
+        return read(file)
+
+    monkeypatch.setattr(journals_module, "read", counting)
+    (plain,) = (root / "metrics").glob("*.2*.ndjson")
+    for turn in range(3):
+        if turn == 2:
+            plain.write_bytes(plain.read_bytes() + aggregated(int(time.time()) // 86400 * DAY - 2 * DAY, value=7))
+        with catalogue.locked():
+            source = JournalsSource([str(root)], catalogue=catalogue)
+            manifest, _cost = create(catalogue, [source], time.time() + turn, "host")
+        found.append(manifest.parts[0].facts["figures"])
+    assert sorted(counted[:2]) == sorted(path.name for path in (root / "metrics").glob("*.2*"))
+    assert counted[2:] == [plain.name]
+    assert found[0] == found[1]
+    assert found[2] == figures(root, manifest.parts[0].facts["today"])
+    assert found[2] != found[1]
 
 
 def test_the_directory_itself_is_known_by_mode_and_owner(root: Path) -> None:
@@ -325,7 +355,7 @@ def test_a_planted_secret_is_nowhere_in_the_catalogue_and_the_file_is_named(tmp_
     (directory / "private.yml").chmod(0o600)
     catalogue = Catalogue(str(tmp_path / "catalogue"))
     catalogue.make()
-    with catalogue.locked("test"):
+    with catalogue.locked():
         manifest, _cost = create(catalogue, [ConfigurationSource([str(directory)])], time.time(), "host")
     assert {file.path for file in manifest.parts[0].files} == set(HARMLESS)
     assert set(manifest.parts[0].facts["left_out"]) == {*SECRETS, "private.yml"}

@@ -55,7 +55,7 @@ def history(directory: Path, contents: t.Iterable[t.Collection[int]]) -> tuple[C
             path.unlink()
         for number in numbers:
             (directory / "root" / f"{number}").write_bytes(b"%d" % number * 100)
-        with catalogue.locked("test"):
+        with catalogue.locked():
             manifests.append(create(catalogue, [Plain(directory / "root")], NOW + day * DAY, "host")[0])
     return catalogue, manifests
 
@@ -90,7 +90,7 @@ def test_whichever_backups_go_the_others_stay_whole_and_nothing_else_is_held(
     staying = [manifest for manifest in manifests if manifest.name not in going]
     needed = set().union(*(manifest.hashes() for manifest in staying))
     unneeded = sum(size for sha256, size in catalogue.store.objects() if sha256 not in needed)
-    with catalogue.locked("removal"):
+    with catalogue.locked():
         assert catalogue.remove(going) == unneeded
     assert whole(catalogue) == {manifest.name for manifest in staying}
     assert held(catalogue) == needed
@@ -107,7 +107,7 @@ def test_by_the_rules_the_newest_proven_one_stays_and_is_whole(
     proven = [entry.name for entry in catalogue.entries() if entry.level == PROVEN]
     rules = Rules(last, daily, 0, 0)
     staying = kept(catalogue.entries(), rules)
-    with catalogue.locked("removal"):
+    with catalogue.locked():
         catalogue.remove(name for name in catalogue.names() if name not in staying)
     assert {*proven[-1:]} <= whole(catalogue)
     assert whole(catalogue) == set(kept(catalogue.entries(), rules))
@@ -117,7 +117,7 @@ def test_a_name_that_is_not_there_or_leads_elsewhere_removes_nothing(tmp_path: P
     catalogue, manifests = history(tmp_path, [{1}, {2}])
     before = held(catalogue)
     for wrong in ("20200101T000000Z", "../objects", "..", ""):
-        with catalogue.locked("removal"), pytest.raises(Missing, match="no backup"):
+        with catalogue.locked(), pytest.raises(Missing, match="no backup"):
             catalogue.remove([manifests[0].name, wrong])
     assert whole(catalogue) == {manifest.name for manifest in manifests}
     assert held(catalogue) == before
@@ -128,14 +128,14 @@ def test_a_backup_that_somebody_gave_another_name_keeps_what_it_needs(tmp_path: 
     place = catalogue.root / "backups" / manifests[0].name
     place.rename(place.with_name(f"{place.name}.keep"))
     before = held(catalogue)
-    with catalogue.locked("removal"), pytest.raises(Damaged, match=r"\.keep .*nothing is removed"):
+    with catalogue.locked(), pytest.raises(Damaged, match=r"\.keep .*nothing is removed"):
         catalogue.remove([manifests[1].name])
     assert held(catalogue) == before
     assert whole(catalogue) == {manifests[1].name, manifests[2].name}
 
 
 def remove(catalogue: Catalogue, going: t.Iterable[str]) -> None:
-    with catalogue.locked("removal"):
+    with catalogue.locked():
         assert not list((catalogue.root / "incoming").iterdir())
         catalogue.remove(set(going) & set(catalogue.names()))
 
