@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from ansible.module_utils.basic import AnsibleModule
 
 from ._http import Server
+from ._redis import Redis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,16 @@ def server_options(prefix: str, url: str | None) -> ArgumentSpec:
 
 
 PROMETHEUS = server_options("prometheus", "http://127.0.0.1:9090")
+# Where the bus is; documented by the fragment ``redis``.
+REDIS = ArgumentSpec(
+    {
+        "redis_url": {"type": "str"},
+        "redis_username": {"type": "str"},
+        "redis_password_file": {"type": "path", "no_log": False},
+        "redis_ca_path": {"type": "path"},
+        "redis_timeout": {"type": "float", "default": 5.0},
+    }
+)
 
 # Of the modules that work on the catalogue of backups; documented by the fragment ``backup``.
 BACKUPS = ArgumentSpec(
@@ -74,22 +85,22 @@ BACKUPS = ArgumentSpec(
         "prometheus_data_directory": {"type": "path"},
         "prometheus_program": {"type": "path"},
         "promtool": {"type": "path"},
+        "restic_repository": {"type": "str"},
+        "restic_password_file": {"type": "path", "no_log": False},
+        "restic_environment_file": {"type": "path"},
+        "restic_options": {"type": "list", "elements": "str", "default": []},
+        "restic_check": {"type": "int", "default": 7},
+        "restic_program": {"type": "path"},
     }
 ).merge(PROMETHEUS)
+
+RESTIC_PATHS = ("restic_password_file", "restic_environment_file", "restic_program")
 
 
 def server(module: AnsibleModule, prefix: str) -> Server:
     """The server that the options of :func:`server_options` describe; fails the module where they cannot be used."""
     parameters = module.params
-    secrets = {"password": "", "token": ""}
-    for kind in secrets:
-        path = parameters[f"{prefix}_{kind}_file"]
-        if path:
-            try:
-                secrets[kind] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                fail(module, f"{prefix}_{kind}_file: {path} cannot be read: {error}")
-            module.no_log_values.add(secrets[kind])
+    secrets = {kind: secret(module, f"{prefix}_{kind}_file") for kind in ("password", "token")}
     try:
         return Server(
             url=parameters[f"{prefix}_url"],
@@ -100,6 +111,36 @@ def server(module: AnsibleModule, prefix: str) -> Server:
         )
     except ValueError as error:
         fail(module, f"{prefix}_url: {error}")
+
+
+def redis(module: AnsibleModule) -> Redis | None:
+    """The Redis that the options of :data:`REDIS` describe, None where none is named; fails where they are no use."""
+    parameters = module.params
+    if not parameters["redis_url"]:
+        return None
+    try:
+        return Redis(
+            url=parameters["redis_url"],
+            username=parameters["redis_username"] or "",
+            password=secret(module, "redis_password_file"),
+            ca_path=parameters["redis_ca_path"] or "",
+            timeout=parameters["redis_timeout"],
+        )
+    except ValueError as error:
+        fail(module, f"redis_url: {error}")
+
+
+def secret(module: AnsibleModule, option: str) -> str:
+    """What the file holds that an option names, empty where it names none; fails the module where it is unreadable."""
+    path = module.params[option]
+    if not path:
+        return ""
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(module, f"{option}: {path} cannot be read: {error}")
+    module.no_log_values.add(text)
+    return text
 
 
 def fail(module: AnsibleModule, message: str) -> t.NoReturn:

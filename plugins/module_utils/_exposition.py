@@ -18,6 +18,8 @@ import dataclasses
 import re
 import typing as t
 
+# What is asked for, so that it comes in this format and no other.
+TEXT_FORMAT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 TYPES = ("counter", "gauge", "histogram", "summary", "untyped")
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 
@@ -49,11 +51,15 @@ class Exposition:
     :param families: type by the name of the family, ``untyped`` where none was said.
     :param samples: their number.
     :param kept: (labels, value) of the samples whose name was asked for, by that name.
+    :param stamps: earliest and latest time stamp, in unix seconds, by the names whose samples carry one.
+    :param repeated: names of which a series came twice.
     """
 
     families: dict[str, str] = dataclasses.field(default_factory=dict)
     samples: int = 0
     kept: dict[str, list[tuple[dict[str, str], float]]] = dataclasses.field(default_factory=dict)
+    stamps: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    repeated: set[str] = dataclasses.field(default_factory=set)
 
     def value(self, name: str) -> float | None:
         """The value of the first sample of that name; None where there is none."""
@@ -70,9 +76,10 @@ def html_title(body: bytes) -> str | None:
     return found.group(1).strip() if found else ""
 
 
-def parse(body: bytes, keep: t.Container[str] = ()) -> Exposition:
+def parse(body: bytes, keep: t.Container[str] = (), repeated: bool = False) -> Exposition:
     """
     :param keep: names of the samples whose labels and values are wanted; all others are checked and counted only.
+    :param repeated: a series may come twice, as Prometheus takes it, and its name is told.
     :raises ExpositionError: for the first line that cannot be taken.
     """
     try:
@@ -83,7 +90,7 @@ def parse(body: bytes, keep: t.Container[str] = ()) -> Exposition:
         raise ExpositionError("not UTF-8", number + 1, line) from error
     # By line feeds alone: splitlines() would also part a label value at U+2028 and its like.
     lines = text.split("\n")
-    reader = _Reader(keep)
+    reader = _Reader(keep, repeated)
     for number, line in enumerate(lines[:-1], 1):
         reason = reader.read(line)
         if reason:
@@ -96,9 +103,10 @@ def parse(body: bytes, keep: t.Container[str] = ()) -> Exposition:
 class _Reader:
     """Line by line; what is wrong is returned as a reason, empty where nothing is."""
 
-    def __init__(self, keep: t.Container[str]) -> None:
+    def __init__(self, keep: t.Container[str], repeated: bool) -> None:
         self.found = Exposition()
         self._keep = keep
+        self._repeated = repeated
         self._helped: set[str] = set()
         self._typed: dict[str, str] = {}
         # Hashes, since a million label sets would not fit: two that meet by chance are one in 10^13 scrapes.
@@ -157,6 +165,10 @@ class _Reader:
             return f"time stamp {words[1][:_SHOWN]!r} is no whole number of milliseconds"
         if len(words) > 2:
             return "something after the time stamp"
+        if len(words) > 1:
+            at = int(words[1]) / 1000
+            first, last = self.found.stamps.get(name, (at, at))
+            self.found.stamps[name] = (min(first, at), max(last, at))
         return self._count(name, labels, float(words[0]))
 
     def _count(self, name: str, labels: dict[str, str], value: float) -> str:
@@ -169,7 +181,9 @@ class _Reader:
                 return f"{limit} {labels[limit]!r} is no number"
         series = hash((name, *sorted(labels.items())))
         if series in self._seen:
-            return "the same series a second time"
+            if not self._repeated:
+                return "the same series a second time"
+            self.found.repeated.add(name)
         self._seen.add(series)
         self.found.families[family] = kind
         self.found.samples += 1

@@ -26,7 +26,7 @@ import time
 import typing as t
 import urllib.parse
 
-from ._exposition import Exposition, ExpositionError, html_title, parse
+from ._exposition import TEXT_FORMAT, Exposition, ExpositionError, html_title, parse
 from ._finding import Finding, rank, worst
 from ._http import (
     Answer,
@@ -55,7 +55,6 @@ SILENCE = 300.0
 FLAPPING = 3600.0
 PAUSE = 1.0
 MOST_SHOWN = 20
-TEXT_FORMAT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 # Asking again does not change them.
 LASTING = ("service.configuration", "service.systemd")
 

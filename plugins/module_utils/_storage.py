@@ -272,7 +272,21 @@ def contents(directory: str, storage: Storage) -> Finding:
             {"figures": figures, "broken": storage.broken},
             "Bring these blocks back from a backup.",
         )
-    return Finding("storage.blocks", directory, "ok", f"{directory} holds {held}.", {"figures": figures})
+    evidence: dict[str, t.Any] = {"figures": figures}
+    if len(storage.blocks) > 1:
+        held += f", from {rfc3339(min(block.min_time for block in storage.blocks))} on"
+        evidence["chart"] = _chart(storage.blocks)
+    return Finding("storage.blocks", directory, "ok", f"{directory} holds {held}.", evidence)
+
+
+def _chart(blocks: list[Block]) -> dict[str, t.Any]:
+    """So much goes with a retention that begins at a time: the blocks added up from the oldest."""
+    points, total = [[blocks[0].min_time, 0]], 0
+    for block in blocks:
+        total += block.bytes
+        points.append([block.max_time, total])
+    line = {"label": "blocks up to then", "points": points, "style": "measured"}
+    return {"kind": "lines", "title": "What Prometheus keeps, from the oldest on", "unit": "bytes", "lines": [line]}
 
 
 def _range(blocks: list[Block]) -> str:

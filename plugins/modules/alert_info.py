@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: alert_info
-short_description: Show what fires, what fired, and which alerts cannot fire
+short_description: Show what fires, what fired, which alerts cannot fire, and why one does not
 version_added: 0.1.0
 author:
   - Njord Trust (@njord-trust)
@@ -21,12 +21,34 @@ description:
     48,000th of O(window). What lies before the oldest sample of Prometheus is not known, and a finding says so.
   - An alert that fires is as severe as its label C(severity) says, V(critical) or V(warning); with another label it is
     for information.
-  - Does the runbook's "Review alert history" of the weekly maintenance.
+  - With O(rules) it says of each of these alerts why it does not fire, or tells nobody, by the first link that fails
+    of seven, with the evidence and the next step. Whether Prometheus is ready and has loaded the rule; whether the rule
+    is evaluated; whether its expression chooses a series, and if not whether one is missing, below the threshold and by
+    how much, or has labels that do not match; whether it was true for long enough, and with which C(for) it would have
+    fired; whether Alertmanager has it; whether it is silenced, inhibited, muted by time, or routed to a receiver
+    without integrations; whether the notifications fail.
+  - Servers that are unreachable, unauthorised or unsupported are told apart; what is not known is V(unknown), never
+    healthy.
+  - No alert is sent by way of trial.
+  - Does the runbook's "Review alert history" of the weekly maintenance, and its "Alert Not Firing".
 extends_documentation_fragment:
   - njord.telemetry.attributes
   - njord.telemetry.attributes.info_module
   - njord.telemetry.prometheus
+  - njord.telemetry.alertmanager
 options:
+  rules:
+    description:
+      - Names of alerts of which to say why they do not fire; then nothing else is looked at.
+      - For a name that does not exist the nearest ones are said.
+    type: list
+    elements: str
+    default: []
+  alertmanager_url:
+    description:
+      - Address of Alertmanager as the host sees it, with its path prefix if it has one; used with O(rules) alone.
+      - Those to which Prometheus sends its alerts, without credentials, where it is not given.
+    type: str
   window:
     description: How far to look back, such as V(7d) or V(12h).
     type: str
@@ -54,6 +76,12 @@ EXAMPLES = r"""
       - njord_strategy_sharpe_ratio
   register: alerts
 
+- name: Say why the alert on drawdown does not fire
+  njord.telemetry.alert_info:
+    rules: [HighDrawdown]
+    window: 1d
+    alertmanager_url: http://127.0.0.1:9093
+
 - name: Show what fired longest
   ansible.builtin.debug:
     msg: "{{ alerts.history[:3] }}"
@@ -64,12 +92,16 @@ findings:
   description:
     - C(alert.firing) and C(alert.pending) for each alert by name, C(alert.rule) for each rule that is broken or silent,
       C(alert.history), C(alert.flapping) and C(alert.delivery).
+    - With O(rules) one for each rule of these names, by the link that fails first, C(alert.server), C(alert.loaded),
+      C(alert.evaluation), C(alert.series), C(alert.join), C(alert.threshold), C(alert.condition), C(alert.expression),
+      C(alert.wait), C(alert.delivery), C(alert.silence), C(alert.inhibition), C(alert.mute), C(alert.receiver),
+      C(alert.notification); C(alert.delivered) where none does. C(evidence.passed) has the links that were good.
     - Each has C(check), C(subject), C(severity), C(summary), C(evidence) and C(remedy).
   returned: always
   type: list
   elements: dict
 alerts:
-  description: Every alert that is active now.
+  description: Every alert that is active now; of O(rules) where they are given.
   returned: always
   type: list
   elements: dict
@@ -93,7 +125,7 @@ alerts:
       description: Value of its expression at the last evaluation.
       type: str
 history:
-  description: Every label set that was active in the window, the one that fired longest first.
+  description: Every label set that was active in the window, the one that fired longest first; empty with O(rules).
   returned: always
   type: list
   elements: dict
@@ -129,12 +161,18 @@ oldest_sample:
   type: float
 """
 
+import typing as t
+
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import alerts
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import alerts, silent_alert
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = _argspec.ArgumentSpec(
     {
+        "rules": {"type": "list", "elements": "str", "default": []},
         "window": {"type": "str", "default": "7d"},
         "flapping": {"type": "int", "default": 5},
         "not_emitted": {"type": "list", "elements": "str", "default": []},
@@ -143,7 +181,7 @@ OPTIONS = _argspec.ArgumentSpec(
 
 
 def main() -> None:
-    module = OPTIONS.merge(_argspec.PROMETHEUS).module()
+    module = OPTIONS.merge(_argspec.PROMETHEUS).merge(_argspec.server_options("alertmanager", None)).module()
     try:
         window = _units.duration(module.params["window"])
     except ValueError as error:
@@ -151,6 +189,8 @@ def main() -> None:
     if not window:
         _argspec.fail(module, "window: 0 is no time to look back; 7d or 12h would do")
     client = Prometheus(_argspec.server(module, "prometheus"))
+    if module.params["rules"]:
+        why(module, client, window)
     look = alerts.Look(client, window, module.params["flapping"], module.params["not_emitted"])
     findings = [finding.as_dict() for finding in look.findings()]
     module.exit_json(
@@ -160,6 +200,18 @@ def main() -> None:
         history=look.history_rows(),
         resolution_seconds=look.resolution,
         oldest_sample=look.oldest,
+    )
+
+
+def why(module: AnsibleModule, client: Prometheus, window: float) -> None:
+    """Says of the alerts that the option ``rules`` names why they do not fire, and ends the module."""
+    parameters = module.params
+    alertmanager = _argspec.server(module, "alertmanager") if parameters["alertmanager_url"] else None
+    asked = silent_alert.Look(client, parameters["rules"], window, parameters["not_emitted"], alertmanager)
+    findings = [finding.as_dict() for finding in asked.findings()]
+    rows = [alerts.row(alert) for alert in asked.active]
+    module.exit_json(
+        changed=False, findings=findings, alerts=rows, history=[], resolution_seconds=None, oldest_sample=None
     )
 
 

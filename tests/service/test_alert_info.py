@@ -16,7 +16,8 @@ from ansible_collections.njord.telemetry.plugins.module_utils._finding import Fi
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 
-from tests.testbench import servers
+from tests.laboratory.exporter import Exporter, Page
+from tests.testbench import module, servers
 from tests.testbench.packages import ROOT, program
 
 DAY = 86400.0
@@ -247,3 +248,49 @@ def test_victoria_metrics_is_named_and_not_called_quiet(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_is_unknown() -> None:
     (finding,) = look(f"http://127.0.0.1:{servers.free_port()}").findings()
     assert (finding.severity, finding.evidence["came_back"]) == ("unknown", "connection refused")
+
+
+def why(url: str, *names: str, **options: t.Any) -> dict[str, t.Any]:
+    """What the module says of these alerts, by the subject of its findings."""
+    answer = module.run("alert_info", {"prometheus_url": url, "rules": list(names), "window": "1m", **options})
+    return {finding["subject"]: finding for finding in answer["findings"]}
+
+
+def test_the_module_says_why_each_named_alert_does_not_reach_anybody(flapped: t.Any) -> None:
+    """Each link, on real servers, is the laboratory's to break: tests/laboratory/alerts.py."""
+    server, *_others = flapped
+    found = why(server.url, "ServerUp", "Patient", "Broken", "Typo", "ServerUpp")
+    checks = {subject: finding["check"] for subject, finding in found.items()}
+    assert checks == {
+        "trading/ServerUp": "alert.receiver",
+        "trading/Patient": "alert.wait",
+        "trading/Broken": "alert.evaluation",
+        "trading/Typo": "alert.series",
+        "ServerUpp": "alert.loaded",
+    }
+    assert "meant is perhaps ServerUp" in found["ServerUpp"]["summary"]
+    assert found["trading/Broken"]["severity"] == "critical"
+
+
+def test_a_metric_that_is_not_emitted_is_for_information(flapped: t.Any) -> None:
+    server, *_others = flapped
+    found = why(server.url, "LowSharpeRatio", not_emitted=["njord_strategy_sharpe_ratio"])
+    assert found["trading/LowSharpeRatio"]["severity"] == "info"
+    assert "is not emitted by this version" in found["trading/LowSharpeRatio"]["summary"]
+
+
+def test_an_alertmanager_that_wants_a_login_is_unknown_and_not_dead(flapped: t.Any) -> None:
+    server, *_others = flapped
+    with Exporter() as proxy:
+        proxy.scripts["/api/v2/alerts/groups"] = lambda _number: Page("", 401)
+        finding = why(server.url, "ServerUp", alertmanager_url=f"http://{proxy.address}")["trading/ServerUp"]
+    assert (finding["check"], finding["severity"]) == ("alert.delivery", "unknown")
+    assert "HTTP 401" in finding["summary"]
+    assert "alertmanager_token_file" in finding["remedy"]
+
+
+def test_what_is_no_alertmanager_is_unknown(flapped: t.Any) -> None:
+    server, *_others = flapped
+    finding = why(server.url, "ServerUp", alertmanager_url=server.url)["trading/ServerUp"]
+    assert (finding["check"], finding["severity"]) == ("alert.delivery", "unknown")
+    assert "HTTP 404" in finding["summary"]

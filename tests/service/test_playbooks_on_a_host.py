@@ -7,16 +7,19 @@ import re
 import subprocess
 import time
 import typing as t
+from pathlib import Path
 
 import pytest
 
 from tests.bench.hosts import Host, make_host
 from tests.conftest import ROOT
+from tests.testbench import servers
 
 EXPORTER = "njord-prometheus-exporter"
 METRICS = "/opt/njord_quant/var/log/njord/metrics"
 CATALOGUE = "/var/backups/njord"
 DATA = "/var/lib/prometheus/metrics2"
+CARRIED = "/var/lib/carried"
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml") if not path.is_symlink())
 
 
@@ -123,6 +126,31 @@ def test_a_label_that_explodes_and_an_alert_that_fires_are_named_with_what_ends_
     assert "halt trading" in alert["remedy"]
 
 
+def test_the_quarterly_report_has_every_audit_with_its_chart_and_nothing_else_changes(host: Host) -> None:
+    run = host.playbook("playbooks/maintenance_quarterly.yml", telemetry_fail_on="never")
+    assert run.returncode == 0, run.stdout
+    assert re.search(rf"^{host.name} .* changed=1 ", run.stdout, re.MULTILINE), run.stdout
+    checks = {item["check"] for item in host.report("maintenance_quarterly")["findings"]}
+    assert {"cleanup.plan", "storage.retention", "query.log", "threshold.rules", "usage.metrics"} <= checks
+    assert "result.failed" not in checks
+    page = max((host.directory / "reports").glob("*_maintenance_quarterly.html")).read_text()
+    charts = ("Journals on the disk", "Time spent in queries", "Series of metrics that nobody reads", "TargetDown: up")
+    assert [title for title in charts if f"<strong>{title}</strong>" not in page] == []
+
+
+def test_what_is_asked_for_a_missing_metric_is_answered_in_the_first_sentence(host: Host) -> None:
+    def answer(metric: str) -> str:
+        run = host.playbook("playbooks/troubleshoot_missing_metrics.yml", missing_metric=metric)
+        assert run.returncode == 0, run.stdout
+        return str(host.report("troubleshoot_missing_metrics")["sentence"])
+
+    assert "meant is perhaps njord_orders_placed_total" in answer("njord_order_placed_total")
+    assert "no part of this version of Njord publishes it" in answer("njord_risk_limit_utilization")
+    host.run("systemctl", "stop", EXPORTER)
+    wait_for(host, 'up{job="njord_quant"} == 0')
+    assert f"unit {EXPORTER} is inactive (dead)" in answer("njord_exporter_bus_connected")
+
+
 def test_services_stop_in_truth_and_start_until_they_answer(host: Host) -> None:
     stopped = host.playbook("playbooks/service_stop.yml")
     assert stopped.returncode == 0, stopped.stdout
@@ -198,6 +226,57 @@ def test_a_wiped_data_directory_comes_back_with_equal_counts_once_that_is_confir
     assert host.run("stat", "--format=%U:%G", DATA) == "prometheus:prometheus\n"
 
 
+@pytest.fixture
+def bucket(tmp_path: Path) -> t.Iterator[dict[str, t.Any]]:
+    """Variables of a repository in a bucket that hosts can reach."""
+    gateway = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    address = subprocess.run(gateway, capture_output=True, text=True, check=True).stdout.strip()
+    secrets = {"password": "carried nowhere\n", "environment": "AWS_ACCESS_KEY_ID=key\nAWS_SECRET_ACCESS_KEY=secret\n"}
+    for name, content in secrets.items():
+        (tmp_path / name).write_text(content)
+    with servers.s3(tmp_path, address=address) as server:
+        yield {
+            "telemetry_backup_restic_repository": f"s3:{server.url}/njord",
+            **{f"telemetry_backup_restic_{name}_source": str(tmp_path / name) for name in secrets},
+        }
+
+
+def test_a_host_that_never_had_the_data_gets_them_from_a_bucket_or_from_one_file(
+    host: Host, bucket: dict[str, t.Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    host.run("mkdir", "-p", CARRIED)
+    applied = host.play("backup", telemetry_backup_carry_to=CARRIED, **bucket)
+    assert applied.ok, applied.output
+    host.run("systemctl", "start", "njord-backup")
+    moment = str(int(metric(host, "last_timestamp_seconds")) - 4 * 3600)
+    before = counts(host, moment)
+    assert before == {"past_one": "50", "past_two": "50"}
+    directory = tmp_path_factory.mktemp("second")
+    with make_host(directory, "njord-second", "trixie") as second:
+        for role in ("prometheus", "backup"):
+            applied = second.play(role, **bucket)
+            assert applied.ok, applied.output
+        assert counts(second, moment) == {}
+        variables = {"telemetry_confirm": True, "telemetry_fail_on": "never", **bucket}
+        done = second.playbook(
+            "playbooks/restore.yml", restore_origin="restic", restore_restic_host=host.name, **variables
+        )
+        assert done.returncode == 0, done.stdout
+        assert counts(second, moment) == before
+        # And once more, with nothing but the file.
+        second.run("systemctl", "stop", "prometheus")
+        second.run("sh", "-c", f"rm -rf {DATA}* {CATALOGUE}")
+        second.run("systemctl", "start", "prometheus")
+        carried = host.run("sh", "-c", f"ls {CARRIED}/*").split()[-1]
+        here = str(directory / Path(carried).name)
+        for source, target in ((f"{host.name}:{carried}", here), (here, f"{second.name}:/opt/")):
+            subprocess.run(["docker", "cp", source, target], check=True)
+        done = second.playbook("playbooks/restore.yml", restore_archive=f"/opt/{Path(carried).name}", **variables)
+        assert done.returncode == 0, done.stdout
+        assert counts(second, moment) == before
+        assert found(second, "restore", "restore.done", DATA)["severity"] == "ok"
+
+
 def test_a_backup_that_was_spoiled_by_hand_fails_the_drill_and_is_not_restored(host: Host) -> None:
     spoiled = host.run("sh", "-c", f"find {CATALOGUE}/objects -size +8k | head -1").strip()
     host.run(
@@ -208,7 +287,7 @@ def test_a_backup_that_was_spoiled_by_hand_fails_the_drill_and_is_not_restored(h
     assert host.playbook("playbooks/restore_drill.yml").returncode == 2
     drill = found(host, "restore_drill", "backup.drill", CATALOGUE)
     assert drill["severity"] == "critical"
-    assert metric(host, "drill_success") == 0
+    assert (metric(host, "drill_success"), metric(host, "drill_damaged")) == (0, 1)
     newest = host.run("ls", f"{CATALOGUE}/backups").split()[-1]
     refused = host.playbook("playbooks/restore.yml", telemetry_confirm=True, restore_name=newest)
     assert refused.returncode == 2

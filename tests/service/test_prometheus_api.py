@@ -196,3 +196,16 @@ def test_what_speaks_no_api_of_prometheus_is_no_prometheus(tmp_path_factory: pyt
         asked = Prometheus(Server(server.url))
         with pytest.raises((Unreadable, Unsupported)):
             asked.query("up")
+
+
+def test_it_says_what_it_was_told_and_what_it_counts_of_itself(prometheus: Prometheus) -> None:
+    assert "job_name: dead" in prometheus.configuration()
+    assert prometheus.own("prometheus_config_last_reload_successful") == 1
+    with pytest.raises(Unreadable, match="no prometheus_never_heard_of"):
+        prometheus.own("prometheus_never_heard_of")
+
+
+def test_it_writes_an_expression_in_its_own_way(prometheus: Prometheus) -> None:
+    assert prometheus.formatted("sum(rate(x{a='b'}[5m])) by (c)") == 'sum by (c) (rate(x{a="b"}[5m]))'
+    with pytest.raises(Refused, match="parse error"):
+        prometheus.formatted("sum(")

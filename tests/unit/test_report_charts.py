@@ -115,6 +115,19 @@ def test_of_a_long_path_the_end_is_shown() -> None:
     assert any(re.search("^….*/aggregated.ndjson", text) for text in texts(drawing))
 
 
+def test_the_labels_of_two_limits_that_lie_close_stand_at_different_ends() -> None:
+    def ends(*limits: float) -> list[str | None]:
+        given = [{"label": f"limit {value}", "value": value} for value in limits]
+        lines = [{"label": "a", "points": [[0, 0], [60, 100]]}]
+        svg = charts.draw({"kind": "lines", "unit": "", "lines": lines, "limits": given}).svg
+        texts = [text for text in ET.XML(svg).iter() if text.get("class") == "limit-label"]
+        return [text.get("text-anchor") for text in texts]
+
+    assert ends(50, 80) == ["start", "start"]
+    assert ends(50, 52) == ["start", "end"]
+    assert ends(99, 100) == ["start", "end"]
+
+
 def test_a_bar_over_its_limit_says_so_in_words() -> None:
     drawing = charts.draw({"kind": "bars", "unit": "", "bars": [{"label": "a", "value": 12, "limit": 10}]})
     assert "12 > 10" in texts(drawing)

@@ -162,6 +162,13 @@ def test_the_sentence_names_the_worst_and_how_many_more() -> None:
     )
 
 
+def test_where_nothing_is_pressing_a_single_finding_is_the_answer_and_several_are_counted() -> None:
+    assert report(finding("info")).sentence == "Nothing needs you: / is info."
+    assert report(finding("info"), finding("ok")).sentence == (
+        "Nothing needs you: 2 findings on 1 host, none of them a problem."
+    )
+
+
 def test_a_contact_that_is_only_text_is_still_shown() -> None:
     assert model.read_contacts(["call Ola", {"role": "boss"}]) == (
         model.Contact("", "call Ola", ""),

@@ -25,7 +25,7 @@ def specs(role: Path) -> dict[str, dict[str, t.Any]]:
 def entry_points(role: Path) -> set[str]:
     """The files of tasks that are not included by another one of the role."""
     files = {path.stem: path.read_text() for path in (role / "tasks").glob("*.yml")}
-    return {name for name in files if not any(f"include_tasks: {name}.yml" in text for text in files.values())}
+    return {name for name in files if not any(f"_tasks: {name}.yml" in text for text in files.values())}
 
 
 @pytest.fixture(params=ROLES, ids=lambda role: role.name)

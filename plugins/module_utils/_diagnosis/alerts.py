@@ -137,6 +137,46 @@ def severity(labels: dict[str, str]) -> str:
     return SEVERITIES.get(labels.get("severity", "").lower(), "info")
 
 
+def row(alert: Alert) -> dict[str, t.Any]:
+    """As a module returns it."""
+    return {**dataclasses.asdict(alert), "severity": severity(alert.labels)}
+
+
+def evaluation(rule: Rule, now: float) -> list[Finding]:
+    """What is wrong with how a rule is evaluated: nothing, or one finding.
+
+    :param now: unix seconds, by the clock of the server.
+    """
+    evidence = {"asked": "GET /api/v1/rules", "query": rule.query, "file": rule.file, "group": rule.group}
+    late = now - rule.evaluated if rule.evaluated is not None else 0.0
+    alerting = rule.kind == "alerting"
+    if rule.health == "err":
+        # An alert that cannot be evaluated is as bad as what it would have told.
+        how_bad = worst(["warning", severity(rule.labels)]) if alerting else "warning"
+        summary = f"{rule.name} cannot be evaluated: {rule.error}"
+        remedy = f"Mend its expression in {rule.file}; promtool check rules and promtool test rules prove it."
+    elif rule.evaluated is None:
+        how_bad, summary = "unknown", f"{rule.name} has not been evaluated yet."
+        remedy = f"Ask again in {human_duration(rule.interval)}, the interval of its group."
+    elif late > max(3 * rule.interval, 10.0):
+        how_bad = worst(["warning", severity(rule.labels)]) if alerting else "warning"
+        summary = (
+            f"{rule.name} was last evaluated {human_duration(late)} ago, though due every "
+            f"{human_duration(rule.interval)}."
+        )
+        remedy = "See prometheus_rule_group_iterations_missed_total and the load of the host."
+    elif 0 < rule.hold < rule.interval:
+        how_bad = "info"
+        summary = (
+            f"{rule.name} waits {human_duration(rule.hold)} but is evaluated every "
+            f"{human_duration(rule.interval)}: it fires at the second evaluation, not sooner."
+        )
+        remedy = "Evaluate its group more often, or give the time that is meant."
+    else:
+        return []
+    return [Finding("alert.rule", f"{rule.group}/{rule.name}", how_bad, summary, evidence, remedy)]
+
+
 def merged(spans: t.Iterable[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     """For a picture in which nobody sees a gap so small, and which would grow with every firing."""
     found: list[tuple[float, float]] = []
@@ -213,7 +253,7 @@ class Look:
         evidence = {
             "asked": "GET /api/v1/alerts",
             "figures": {f"{state}_alerts": len(alerts)},
-            "alerts": [self._row(alert) for alert in alerts[:EXAMPLES]],
+            "alerts": [row(alert) for alert in alerts[:EXAMPLES]],
         }
         said = annotations.get("summary") or annotations.get("description") or ""
         remedy = annotations.get("remedy") or annotations.get("runbook_url") or ""
@@ -229,12 +269,9 @@ class Look:
         )
         return Finding("alert.pending", name, "info", f"{subject} is pending, for {oldest}.{left}", evidence, remedy)
 
-    def _row(self, alert: Alert) -> dict[str, t.Any]:
-        return {**dataclasses.asdict(alert), "severity": severity(alert.labels)}
-
     def active_rows(self) -> list[dict[str, t.Any]]:
         """Every alert that is active now, as a module returns it."""
-        return [self._row(alert) for alert in self.active]
+        return [row(alert) for alert in self.active]
 
     def history_rows(self) -> list[dict[str, t.Any]]:
         """Every label set that was active in the window, the longest firing first."""
@@ -258,7 +295,7 @@ class Look:
             return [Finding("alert.rule", "all rules", "warning", summary, evidence, remedy)]
         found: dict[str, Finding] = {}
         silent = part("alert.rule", "metrics of the rules", lambda: self._silent(rules))
-        for finding in [*(finding for rule in self.rules for finding in self._health(rule)), *silent]:
+        for finding in [*(finding for rule in self.rules for finding in evaluation(rule, self._now)), *silent]:
             # One finding for each rule: the worst that is wrong with it.
             known = found.setdefault(finding.subject, finding)
             if rank(finding.severity) > rank(known.severity):
@@ -267,37 +304,6 @@ class Look:
             summary = f"{len(rules)} alert rules are loaded, and each is evaluated without an error."
             return [Finding("alert.rule", "all rules", "ok", summary, evidence), *found.values()]
         return list(found.values())
-
-    def _health(self, rule: Rule) -> list[Finding]:
-        """What is wrong with how a rule is evaluated: nothing, or one finding."""
-        evidence = {"asked": "GET /api/v1/rules", "query": rule.query, "file": rule.file, "group": rule.group}
-        late = self._now - rule.evaluated if rule.evaluated is not None else 0.0
-        alerting = rule.kind == "alerting"
-        if rule.health == "err":
-            # An alert that cannot be evaluated is as bad as what it would have told.
-            how_bad = worst(["warning", severity(rule.labels)]) if alerting else "warning"
-            summary = f"{rule.name} cannot be evaluated: {rule.error}"
-            remedy = f"Mend its expression in {rule.file}; promtool check rules and promtool test rules prove it."
-        elif rule.evaluated is None:
-            how_bad, summary = "unknown", f"{rule.name} has not been evaluated yet."
-            remedy = f"Ask again in {human_duration(rule.interval)}, the interval of its group."
-        elif late > max(3 * rule.interval, 10.0):
-            how_bad = worst(["warning", severity(rule.labels)]) if alerting else "warning"
-            summary = (
-                f"{rule.name} was last evaluated {human_duration(late)} ago, though due every "
-                f"{human_duration(rule.interval)}."
-            )
-            remedy = "See prometheus_rule_group_iterations_missed_total and the load of the host."
-        elif 0 < rule.hold < rule.interval:
-            how_bad = "info"
-            summary = (
-                f"{rule.name} waits {human_duration(rule.hold)} but is evaluated every "
-                f"{human_duration(rule.interval)}: it fires at the second evaluation, not sooner."
-            )
-            remedy = "Evaluate its group more often, or give the time that is meant."
-        else:
-            return []
-        return [Finding("alert.rule", f"{rule.group}/{rule.name}", how_bad, summary, evidence, remedy)]
 
     def _silent(self, rules: list[Rule]) -> list[Finding]:
         """Rules that cannot fire as no series of a metric that they need was there in the window."""

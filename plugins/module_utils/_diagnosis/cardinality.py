@@ -196,7 +196,7 @@ def relabelling(metric: Metric, recorded: bool) -> Relabelling:
     head = f"# scrape job {into}\nmetric_relabel_configs:\n"
     if metric.active and metric.without == metric.active:
         rules = "".join(
-            f"  - source_labels: [__name__]\n    regex: {_quoted(names)}\n"
+            f"  - source_labels: [__name__]\n    regex: {quoted(names)}\n"
             f"    target_label: {blame}\n    replacement: ''\n    action: replace\n"
             for blame in metric.blamed
         )
@@ -206,7 +206,7 @@ def relabelling(metric: Metric, recorded: bool) -> Relabelling:
             "become the same today, so nothing is lost but the label; a counter then shows a reset where one value "
             "follows another. See that prometheus_target_scrapes_sample_duplicate_timestamp_total stays still.",
         )
-    expression = _quoted(f"{names};{dict(PATTERNS).get(first.pattern, '.+')}")
+    expression = quoted(f"{names};{dict(PATTERNS).get(first.pattern, '.+')}")
     which = f"such values of {first.name} ({first.pattern})" if first.pattern else f"any value of {first.name}"
     return Relabelling(
         f"{head}  - source_labels: [__name__, {first.name}]\n    regex: {expression}\n    action: drop\n",
@@ -216,7 +216,7 @@ def relabelling(metric: Metric, recorded: bool) -> Relabelling:
     )
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """For YAML. A metric of Prometheus 3 may have any name."""
     return "'" + text.replace("'", "''") + "'"
 

@@ -4,35 +4,19 @@
 
 # This is PRIVATE to the collection njord.telemetry: it can change without notice.
 
-"""Which metrics an expression of PromQL needs, as far as that can be told without its grammar.
-
-Source: https://prometheus.io/docs/prometheus/latest/querying/basics/
-"""
+"""Which metrics must exist for an expression to have a value."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing as t
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space> \s+ | \#[^\n]* )
-    | (?P<string> "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | `[^`]*` )
-    | (?P<number> 0[xX][0-9a-fA-F_]+ | (?:\d+(?:ms|[smhdwy]))+ | (?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)? )
-    | (?P<name> [a-zA-Z_:][a-zA-Z0-9_:]* )
-    | (?P<range> \[[^\]]*\] )
-    | (?P<operator> [-+*/%^=!<>~@]+ )
-    | (?P<other> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_LABEL_LISTS = ("by", "without", "on", "ignoring", "group_left", "group_right")
-_SET_OPERATORS = ("or", "unless")
-_OPERATORS = (*_SET_OPERATORS, "and", "atan2", "bool", "offset")
-_NUMBERS = ("inf", "nan")
-# They make a sample where there is none.
-_FROM_NOTHING = ("absent", "absent_over_time", "scalar", "vector", "fill", "fill_left", "fill_right")
+from .promql import Binary, Call, Node, NotUnderstood, Selector, parse, walk
+
+_CHOICES = ("or", "unless")
+# They make a sample where there is none; those of the calendar only where they are given none.
+_FROM_NOTHING = ("absent", "absent_over_time", "scalar", "vector")
+_CALENDAR = ("day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,77 +35,20 @@ class Needs:
         return absent if self.every or absent == self.metrics else frozenset()
 
 
-class _Unsure(Exception):
-    """The expression may mean something that this reader does not know."""
-
-
 def needs(expression: str) -> Needs | None:
     """None where it cannot be told: a selector without a name, a function that makes samples, or unknown syntax."""
-    tokens = [
-        (str(found.lastgroup), found.group()) for found in _TOKEN.finditer(expression) if found.lastgroup != "space"
-    ]
     try:
-        return _Reader(tokens).read()
-    except _Unsure:
+        nodes = list(walk(parse(expression)))
+    except NotUnderstood:
         return None
+    metrics = {node.metric for node in nodes if isinstance(node, Selector)}
+    if "" in metrics or any(_from_nothing(node) for node in nodes):
+        return None
+    every = not any(isinstance(node, Binary) and node.operator in _CHOICES for node in nodes)
+    return Needs(frozenset(metrics), every)
 
 
-class _Reader:
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
-        # The end is a token too, so that one may look ahead.
-        self.tokens = [*tokens, ("end", "")]
-        self.at = 0
-
-    def read(self) -> Needs:
-        metrics = set()
-        every = True
-        # Whether an operand stands before: then no other may follow without an operator.
-        operand = False
-        while self.tokens[self.at][0] != "end":
-            kind, text = self.tokens[self.at]
-            self.at += 1
-            word = text.lower()
-            if kind == "name" and word in _LABEL_LISTS:
-                self._label_list()
-            elif kind == "name" and word in _OPERATORS:
-                every = every and word not in _SET_OPERATORS
-                operand = False
-            elif kind == "name":
-                if operand:
-                    raise _Unsure(text)
-                following = self.tokens[self.at][1].lower()
-                called = following in ("(", "by", "without")
-                if called and word in _FROM_NOTHING:
-                    raise _Unsure(text)
-                if not called and word not in _NUMBERS:
-                    metrics.add(text)
-                    self._matchers()
-                operand = not called
-            else:
-                operand = self._other(kind, text)
-        return Needs(frozenset(metrics), every)
-
-    @staticmethod
-    def _other(kind: str, text: str) -> bool:
-        """Whether an operand ends with it."""
-        if kind == "other" and text not in "(),":
-            # A brace that no name precedes, among others.
-            raise _Unsure(text)
-        return kind in ("string", "number", "range") or text == ")"
-
-    def _label_list(self) -> None:
-        if self.tokens[self.at][1] == "(":
-            while self.tokens[self.at][1] != ")":
-                self._next()
-            self._next()
-
-    def _matchers(self) -> None:
-        if self.tokens[self.at][1] == "{":
-            while self.tokens[self.at][1] != "}":
-                self._next()
-            self._next()
-
-    def _next(self) -> None:
-        if self.tokens[self.at][0] == "end":
-            raise _Unsure("it ends too early")
-        self.at += 1
+def _from_nothing(node: Node) -> bool:
+    return isinstance(node, Call) and (
+        node.function in _FROM_NOTHING or (node.function in _CALENDAR and not node.arguments)
+    )

@@ -260,11 +260,7 @@ def _lines(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
 
     parts = [_grid(values, left, unit, ticks), _element("line", x1=left, x2=WIDTH, y1=172, y2=172, class_="axis")]
     parts.append(_time_axis(times, 172))
-    for label, value in limits_drawn:
-        y = values(value)
-        parts.append(_element("line", x1=left, x2=WIDTH, y1=y, y2=y, class_="limit"))
-        shown = f"{label} {human(value, unit)}".strip()
-        parts.append(_text(shown, left + 4, y - 4 if y > 26 else y + 13, "limit-label", most=40))
+    parts += [_limits(limits_drawn, values, left, unit)]
     for i, line in enumerate(drawn):
         places = [(times(x), values(y)) for x, y in _thinned(line.points)]
         path = " ".join(f"{_number(x)},{_number(y)}" for x, y in places)
@@ -283,6 +279,23 @@ def _lines(chart: dict[str, t.Any], title: str, unit: str) -> Drawing:
     height += len(drawn) * 18 + 4
     described = f"From {date(earliest)} to {date(latest)} UTC. " + _sum_up(table, "line")
     return Drawing(title, _svg(parts, height, title, described), header, table, notes)
+
+
+def _limits(limits: list[tuple[str, float]], values: _Scale, left: float, unit: str) -> str:
+    """Lines across a plot. Of two that lie close the labels stand at different ends."""
+    parts = []
+    taken: list[tuple[str, float]] = []
+    for label, value in limits:
+        y = values(value)
+        place = y - 4 if y > 26 else y + 13
+        crowded = [end for end, other in taken if abs(other - place) < 14]
+        end = "start" if "start" not in crowded else "end"
+        taken.append((end, place))
+        parts.append(_element("line", x1=left, x2=WIDTH, y1=y, y2=y, class_="limit"))
+        shown = f"{label} {human(value, unit)}".strip()
+        x = left + 4 if end == "start" else WIDTH - 4
+        parts.append(_text(shown, x, place, "limit-label", end, most=40 if not crowded else 20))
+    return "".join(parts)
 
 
 def _line_row(line: _Line, unit: str) -> list[str]:

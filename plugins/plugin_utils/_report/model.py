@@ -151,8 +151,10 @@ class Report:
         """How things stand, in one sentence."""
         if not self.findings:
             return "Nothing was looked at, so nothing is known."
-        asked = f"{_several(len(self.open), 'finding')} on {_several(len(self.hosts), 'host')}"
+        if not self.pressing and len(self.open) == 1:
+            return f"Nothing needs you: {self.open[0].finding.summary}"
         if not self.pressing:
+            asked = f"{_several(len(self.open), 'finding')} on {_several(len(self.hosts), 'host')}"
             return f"Nothing needs you: {asked}, none of them a problem."
         first, more = self.pressing[0], len(self.pressing) - 1
         where = "" if first.host == ALL_HOSTS or first.host in first.finding.summary else f"{first.host}: "

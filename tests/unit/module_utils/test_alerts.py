@@ -59,7 +59,7 @@ class Fake(Prometheus):
     def oldest(self) -> float | None:
         return t.cast("float | None", self._answer("oldest"))
 
-    def query(self, expression: str, time: float | None = None) -> list[Sample]:
+    def query(self, expression: str, time: float | None = None, lookback: float = 0.0) -> list[Sample]:
         if expression == "time()":
             return [Sample({}, NOW, NOW)]
         return [Sample({}, value, NOW) for value in self._answer("lost")]

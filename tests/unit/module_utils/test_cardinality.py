@@ -61,7 +61,7 @@ class Fake(Prometheus):
     def label_values(self, label: str, selector: str, start: float, end: float, limit: int = 0) -> list[str]:
         return t.cast("list[str]", self._answer("labels").get(label, []))
 
-    def query(self, expression: str, time: float | None = None) -> list[Sample]:
+    def query(self, expression: str, time: float | None = None, lookback: float = 0.0) -> list[Sample]:
         self.queries.append(expression)
         if expression == "time()":
             return [Sample({}, NOW, NOW)]

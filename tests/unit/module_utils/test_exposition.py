@@ -150,3 +150,13 @@ def test_whatever_comes_is_counted_or_named(body: bytes) -> None:
         assert 1 <= error.line <= body.count(b"\n") + 1
     else:
         assert found.samples <= body.count(b"\n")
+
+
+def test_time_stamps_are_told_by_name_from_the_earliest_to_the_latest() -> None:
+    found = parse(b'a 1 2000\nb 1\na{x="1"} 1 5000\n')
+    assert found.stamps == {"a": (2.0, 5.0)}
+
+
+def test_a_series_that_comes_twice_is_taken_as_prometheus_takes_it_where_that_is_asked() -> None:
+    found = parse(b"a 1\na 2\nb 1\n", {"a"}, repeated=True)
+    assert (found.repeated, found.samples, found.value("a")) == ({"a"}, 3, 1.0)

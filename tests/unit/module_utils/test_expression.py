@@ -21,6 +21,8 @@ EVERY = [
     ('label_replace(up, "a", "$1", "job", "(.*)") == 1', {"up"}),
     ("1 > 2", set()),
     ("rate(x[5m]) > 1_000", {"x"}),
+    ('{"a.b"} > 1', {"a.b"}),
+    ("hour(x) > 5", {"x"}),
 ]
 
 
@@ -44,7 +46,7 @@ def test_with_a_choice_the_expression_is_empty_only_without_both(expression: str
         "x > scalar(y)",
         "x or vector(0)",
         '{__name__=~"a.*"} > 1',
-        '{"a.b"} > 1',
+        "x or hour() > 5",
         "rate(x[5m] smoothed)",
         "x y",
         "sum by (job",

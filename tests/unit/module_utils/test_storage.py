@@ -163,3 +163,11 @@ def test_a_directory_is_read_with_its_broken_blocks(tmp_path: Path) -> None:
     )
     assert _storage.contents("/data", found).severity == "critical"
     assert found.bytes == 150 + len(meta)
+
+
+def test_the_chart_of_what_is_there_ends_at_all_of_it_and_one_block_makes_none() -> None:
+    told = _storage.contents("/data", storage(12))
+    points = told.evidence["chart"]["lines"][0]["points"]
+    assert (points[0], points[-1]) == ([NOW - 12 * DAY, 0], [NOW, 12 * MIB])
+    assert _storage.rfc3339(NOW - 12 * DAY) in told.summary
+    assert "chart" not in _storage.contents("/data", storage(1)).evidence

@@ -1,0 +1,141 @@
+# Copyright (c) 2026 Njord Trust
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This is PRIVATE to the collection njord.telemetry: it can change without notice.
+
+"""The HTTP API of Alertmanager (v2) as typed calls, and as the typed errors of ``_http``.
+
+Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+
+from ._exposition import Exposition
+from ._http import Server, Unreadable
+from ._prometheus import moment, read_page
+
+T = t.TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """An alert that Alertmanager has, as one receiver gets it.
+
+    :param silenced_by: numbers of silences; ``inhibited_by`` fingerprints of alerts; ``muted_by`` names of time
+        intervals. None where this version does not say by which.
+    """
+
+    labels: dict[str, str]
+    fingerprint: str
+    receiver: str
+    silenced_by: tuple[str, ...]
+    inhibited_by: tuple[str, ...]
+    muted_by: tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Silence:
+    """:param ends: unix seconds."""
+
+    number: str
+    author: str
+    comment: str
+    ends: float | None
+    matchers: str
+
+
+class Alertmanager:
+    """One server.
+
+    :param server: where it is, and who asks.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def held(self) -> list[Held]:
+        """Every alert that it has, for each receiver it is routed to.
+
+        Asked for by groups: ``/api/v2/alerts`` does not know which are muted by time.
+        """
+
+        def read(groups: t.Any) -> list[Held]:
+            return [
+                Held(
+                    labels=row["labels"],
+                    fingerprint=row["fingerprint"],
+                    receiver=group["receiver"]["name"],
+                    silenced_by=tuple(row["status"]["silencedBy"]),
+                    inhibited_by=tuple(row["status"]["inhibitedBy"]),
+                    muted_by=tuple(row["status"]["mutedBy"]) if "mutedBy" in row["status"] else None,
+                )
+                for group in groups
+                for row in group["alerts"]
+            ]
+
+        return self._ask("/api/v2/alerts/groups", read)
+
+    def silence(self, number: str) -> Silence:
+        def read(row: t.Any) -> Silence:
+            matchers = ", ".join(
+                f'{one["name"]}{_sign(one.get("isEqual", True), one["isRegex"])}"{one["value"]}"'
+                for one in row["matchers"]
+            )
+            return Silence(row["id"], row["createdBy"], row["comment"], moment(row["endsAt"]), matchers)
+
+        return self._ask(f"/api/v2/silence/{number}", read)
+
+    def integrations(self) -> dict[str, list[str]]:
+        """Of each receiver what it has to tell somebody by: ``webhook``, ``email``; by its configuration."""
+        return self._ask("/api/v2/status", lambda data: receivers(data["config"]["original"]))
+
+    def own_page(self, names: t.Container[str]) -> Exposition:
+        """The server's ``/metrics``, with the samples of these names."""
+        return read_page(self.server, "/metrics", names)
+
+    def _ask(self, path: str, read: t.Callable[[t.Any], T]) -> T:
+        """
+        :raises Unreadable: where the answer has another shape.
+        """
+        answer = self.server.get(path)
+        document = answer.json()
+        try:
+            return read(document)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unreadable(
+                answer.asked, f"JSON, but not as the API of Alertmanager has it ({error!r})", answer.status
+            ) from error
+
+
+def receivers(configuration: str) -> dict[str, list[str]]:
+    """Names of the receivers and their integrations, of a configuration as Alertmanager itself writes it."""
+    found: dict[str, list[str]] = {}
+    inside = False
+    name = ""
+    for line in configuration.splitlines():
+        if line and not line[0].isspace() and not line.startswith("-"):
+            inside = line.startswith("receivers:")
+        elif inside and line.startswith("- name:"):
+            name = _scalar(line.partition(":")[2])
+            found[name] = []
+        elif inside and name:
+            integration = re.fullmatch(r"  (\w+)_configs:", line)
+            if integration:
+                found[name].append(integration[1])
+    return found
+
+
+def _scalar(text: str) -> str:
+    text = text.strip()
+    if text[:1] in ("'", '"') and text[-1:] == text[:1]:
+        return text[1:-1].replace("''", "'") if text[0] == "'" else text[1:-1]
+    return text
+
+
+def _sign(equal: bool, regular: bool) -> str:
+    return ("=~" if regular else "=") if equal else ("!~" if regular else "!=")
