@@ -12,7 +12,7 @@ PYTEST := python -m pytest -o faulthandler_timeout=300
 .PHONY: venv link packages engine \
 	lint lint-python lint-types lint-ansible lint-changelog sanity \
 	test unit pythons service browser molecule \
-	demo demo-clean trouble bench torture docs
+	demo demo-clean trouble bench torture laboratory docs
 
 venv: .venv/complete link
 .venv/complete: tests/requirements.txt tests/testbench/venv.sh files/exporter/pyproject.toml
@@ -49,7 +49,9 @@ lint-changelog: venv
 sanity: venv
 	python -m tests.testbench.sanity
 
-test: lint unit pythons service browser molecule
+# What waits for servers and hosts goes beside what counts; each part's output comes in one piece, at its end.
+test:
+	$(MAKE) --jobs=2 --output-sync=target service lint unit pythons browser molecule
 
 unit: venv
 	$(PYTEST) tests/unit
@@ -86,6 +88,10 @@ bench: packages
 # Every fault at every point; make test takes a sample of them.
 torture: venv
 	python -m tests.torture
+
+# Every fault by itself, which make test does too; what two of them at once give is to come.
+laboratory: packages
+	python -m tests.laboratory
 
 docs: venv
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
