@@ -171,6 +171,14 @@ ALERTS = [
         32 * DAY,
         HOUR,
     ),
+    Alert(
+        "QuarterlyMaintenanceMissed",
+        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_quarterly"}': f"0+{HOUR}x2300"},
+        {'njord_maintenance_last_run_timestamp_seconds{procedure="maintenance_quarterly"}': "0x2300"},
+        93 * DAY,
+        93 * DAY + HOUR,
+        HOUR,
+    ),
     # A day and a half and an hour, and a quarter of an hour for which that must hold; then a run.
     Alert(
         "MetricsCleanupMissed",

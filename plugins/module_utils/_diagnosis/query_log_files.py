@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import gzip
 import os
 import re
@@ -24,7 +23,7 @@ import zlib
 from pathlib import Path
 
 from .._journal.survey import open_quietly
-from .._journal.workers import each
+from .._journal.workers import each, without_collector
 from .query_log import EXAMPLE, TOO_LONG, Reader, Summary
 
 # What it becomes while it is read should stay in the cache of a core.
@@ -156,7 +155,7 @@ def _dealt(parts: list[_Part], jobs: int) -> list[list[_Part]]:
 
 def _read_parts(parts: t.Iterable[_Part], since: float, until: float) -> tuple[Summary, list[str]]:
     reader = Reader(since, until)
-    with _uncollected():
+    with without_collector():
         problems = [said for said in (_read_part(part, reader) for part in parts) if said]
         reader.finish()
     return reader.summary, problems
@@ -177,18 +176,6 @@ def _read_part(part: _Part, reader: Reader) -> str:
     except OSError as error:
         return f"{part.name}: {error.strerror or error}; what stands before that was read"
     return ""
-
-
-@contextlib.contextmanager
-def _uncollected() -> t.Iterator[None]:
-    """Nothing here refers to itself, and looking for what does takes a tenth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def whole_lines(chunks: t.Iterable[bytes]) -> t.Iterator[tuple[bytes, bool]]:

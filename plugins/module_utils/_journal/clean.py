@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
 import os
 import time
 import typing as t
@@ -36,7 +34,7 @@ from .state import (
     write_state,
 )
 from .stream import Damaged, Identity
-from .workers import each
+from .workers import each, without_collector
 
 RECOVER, REMOVE = "recover", "remove"
 # A clock this far from the newest record is not believed; nor one by which so many of the lines are from the future.
@@ -139,7 +137,7 @@ def clean(options: Options, progress: Progress = lambda _what, _done, _all: None
         )
         return result
     try:
-        with locked(options.root, shared=options.dry_run), _without_collector():
+        with locked(options.root, shared=options.dry_run), without_collector():
             _Run(options, result, progress).run()
     except Busy as error:
         result.note("journal.lock", options.root, "unknown", f"Nothing was looked at: {error}.", "Wait for its end.")
@@ -172,18 +170,6 @@ def clean(options: Options, progress: Progress = lambda _what, _done, _all: None
 
 
 _COMPARE = "Compare it with logging.journal_dir and paths.journal_dir in base.yaml, and see whether the services run."
-
-
-@contextlib.contextmanager
-def _without_collector() -> t.Iterator[None]:
-    """Millions of small objects are made here, and none of them in a circle: to look for those takes a fifth longer."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Run:

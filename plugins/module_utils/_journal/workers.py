@@ -11,6 +11,8 @@ A pool of the standard library never ends when one of its processes is killed, a
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
 import typing as t
 from multiprocessing.connection import wait
@@ -20,6 +22,18 @@ if t.TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 _LOST = "a process of this run was killed"
+
+
+@contextlib.contextmanager
+def without_collector() -> t.Iterator[None]:
+    """For millions of small objects, none of them in a circle: to look for those takes up to a fifth longer."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def each(work: t.Callable[[t.Any], t.Any], items: t.Sequence[t.Any], processes: int) -> t.Iterator[t.Any]:
