@@ -216,8 +216,11 @@ class _Interim:
             # It was being put there.
             ours.unlink()
             return
-        self.path = self.path or str(self._record.aside("interim"))
-        Path(self.path).mkdir(mode=0o700, exist_ok=True)
+        if not self.path:
+            self.path = str(self._record.aside("interim"))
+            Path(self.path).mkdir(mode=0o700)
+            # As in a swap.
+            sync_directory(Path(self.path).parent)
         place.rename(Path(self.path, place.name))
 
 
