@@ -260,9 +260,9 @@ LOGIN: Reply = (302, {"Location": "/login"}, b"")
         (
             "exporter",
             "/metrics",
-            metrics("njord_exporter", last_message_timestamp_seconds=NOW - 900),
+            metrics("njord_exporter", last_message_timestamp_seconds=NOW - 5 * 3600),
             ("bus", "warning"),
-            "the last message of the bus came 15 min",
+            "the last message of the bus came 5 h",
         ),
         ("node_exporter", "/metrics", text("oops", 500), ("scrape", "warning"), "HTTP 500: oops"),
         ("dashboard", "/", text("hello"), ("page", "warning"), "no HTML page but 'hello'"),
