@@ -159,9 +159,8 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    made = _storage.read(make_blocks(tmp_path_factory.mktemp("blocks"), 4)).blocks
-    root = next(path for path in tmp_path_factory.getbasetemp().glob("blocks*/data"))
-    blocks = tuple(root / block.ulid for block in made)
+    root = make_blocks(tmp_path_factory.mktemp("blocks"), 4)
+    blocks = tuple(root / block.ulid for block in _storage.read(root).blocks)
     three = tmp_path_factory.mktemp("three") / "data"
     for block in blocks[:3]:
         shutil.copytree(block, three / block.name)
