@@ -265,6 +265,7 @@ def test_a_month_s_maintenance_backs_up_updates_and_tells_in_one_report(host: Ho
     assert findings["backup.proven", host.run("ls", f"{CATALOGUE}/backups").split()[-1]]["severity"] == "ok"
     assert findings["logs.journal", "journald"]["evidence"]["figures"]["log_bytes_before"] > 0
     assert ("service.health", "prometheus") in findings
+    assert findings["update.version", "exporter"]["summary"].startswith("Exporter is what this collection brings, ")
     assert past(host) == before
     assert host.run("readlink", "-f", "/usr/bin/promtool") == "/usr/lib/prometheus-three/promtool\n"
     # Nobody needs what the way back had.
