@@ -231,8 +231,8 @@ def test_a_version_that_ends_at_its_start_is_taken_back_by_itself(host: Host) ->
 def test_a_version_that_is_healthy_and_scrapes_nothing_is_taken_back_with_the_data_of_before(host: Host) -> None:
     before, old = past(host), installed(host)
     finding = update(host, prometheus_version="3.8.0+deaf-1")
-    assert finding["check"] == "update.failed"
-    assert "targets are not up again" in finding["summary"]
+    assert finding["check"] == "update.failed", finding
+    assert "targets are not up again" in finding["summary"], finding
     assert f"{old} is back, as well as before" in finding["summary"], finding
     kept = finding["evidence"]["kept"]
     assert kept in finding["remedy"]
@@ -320,7 +320,7 @@ def test_an_archive_is_updated_beside_the_old_one_which_goes_when_the_new_one_is
     assert adopted.ok, adopted.output
     before, running = past(host), host.run("readlink", f"{INSTALLATION}/current")
     finding = update(host, **crashing, **caches)
-    assert finding["check"] == "update.failed"
+    assert finding["check"] == "update.failed", finding
     assert "is back, as well as before" in finding["summary"]
     assert (host.run("readlink", f"{INSTALLATION}/current"), past(host)) == (running, before)
     finding = update(host, **second, **caches)

@@ -397,7 +397,9 @@ def _told(name: str, part: Part, planned: Plan, is_confirmed: bool) -> list[Find
         evidence = {"gone": [{**dataclasses.asdict(one), "path": shown(one.path)} for one in choice.gone[:NAMES]]}
         found.append(Finding("restore.lost", place, "warning", text, evidence, "They stay in the old directory."))
     found += [Finding("restore.warning", place, "warning", text) for text in planned.warnings]
-    found += [Finding("restore.refused", place, "critical", text) for text in planned.refusals]
+    # Whoever only looks may not need them back.
+    severity = "critical" if is_confirmed else "warning"
+    found += [Finding("restore.refused", place, severity, text) for text in planned.refusals]
     return found
 
 
