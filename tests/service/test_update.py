@@ -232,7 +232,8 @@ def test_a_version_that_is_healthy_and_scrapes_nothing_is_taken_back_with_the_da
     before, old = past(host), installed(host)
     finding = update(host, prometheus_version="3.8.0+deaf-1")
     assert finding["check"] == "update.failed", finding
-    assert "targets are not up again" in finding["summary"], finding
+    # It has neither targets nor rules; on a busy host the former had no turn yet.
+    assert "targets are not up again" in finding["summary"] or "it has 0 rules" in finding["summary"], finding
     assert f"{old} is back, as well as before" in finding["summary"], finding
     kept = finding["evidence"]["kept"]
     assert kept in finding["remedy"]
