@@ -102,7 +102,7 @@ def clock(at: float) -> str:
 def nearest(name: str, known: t.Iterable[str]) -> list[str]:
     """Of the names that exist those that may have been meant, the likeliest first."""
     by_letters: dict[str, list[str]] = {}
-    for one in sorted(known):
+    for one in sorted(set(known)):
         by_letters.setdefault(one.lower(), []).append(one)
     close = difflib.get_close_matches(name.lower(), list(by_letters), n=3, cutoff=0.7)
     return [one for letters in close for one in by_letters[letters]][:3]

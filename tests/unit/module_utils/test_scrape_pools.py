@@ -76,7 +76,7 @@ def test_a_block_is_whole_and_ends_where_the_next_setting_begins() -> None:
 
 
 def test_names_that_are_near_are_told_and_far_ones_are_not() -> None:
-    known = ["njord_fills_generated_total", "njord_orders_placed_total", "up"]
+    known = ["njord_fills_generated_total", "njord_orders_placed_total", "up", "njord_fills_generated_total"]
     assert nearest("njord_fills_genrated_total", known) == ["njord_fills_generated_total"]
     assert nearest("qwertz", known) == []
 
