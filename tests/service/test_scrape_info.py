@@ -16,7 +16,7 @@ import yaml
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 
-from tests.laboratory.exporter import Exporter, Page
+from tests.laboratory.exporter import Exporter, Page, Script
 from tests.testbench import module, servers
 
 TARGETS = 50
@@ -28,6 +28,10 @@ def page(target: int) -> Page:
     return Page("# TYPE lab_large gauge\n" + "".join(lines))
 
 
+def always(content: Page) -> Script:
+    return lambda _number: content
+
+
 @pytest.fixture(scope="module", params=["2", "3"])
 def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[str]:
     """Address of a server with 50 targets, 5 of them down, and 90,000 series."""
@@ -36,8 +40,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         exporter = stack.enter_context(Exporter())
         jobs = []
         for target in range(TARGETS):
-            content = page(target)
-            exporter.scripts[f"/{target}"] = lambda _number, content=content: content  # type: ignore[misc]
+            exporter.scripts[f"/{target}"] = always(page(target))
             address = exporter.address if target >= 5 else f"127.0.0.1:{servers.free_port()}"
             static = [{"targets": [address]}]
             jobs.append({"job_name": f"job{target}", "metrics_path": f"/{target}", "static_configs": static})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import itertools
 import shutil
 import signal
@@ -185,7 +186,7 @@ def killed(bench: Bench, case: str) -> Outcome:
         bench.reset(case)
         hook = Hook(KILLED, killer(number))
         where = f"{case}, killed at call {number} ({name})"
-        if in_child(lambda hook=hook: bench.run(case, hook)) != -signal.SIGKILL:  # type: ignore[misc]
+        if in_child(functools.partial(bench.run, case, hook)) != -signal.SIGKILL:
             outcome.take(f"{where}: it was not", -1)
         judge(bench, case, where, outcome)
     return outcome
@@ -199,7 +200,7 @@ def killed_twice(bench: Bench, case: str) -> Outcome:
         for second in itertools.count(1):
             bench.reset(case)
             hook = Hook(KILLED, killer(first))
-            in_child(lambda hook=hook: bench.run(case, hook))  # type: ignore[misc]
+            in_child(functools.partial(bench.run, case, hook))
             if not kill_recovery(bench, case, second):
                 break
             judge(bench, case, f"{case}, killed at call {first} ({name}), its recovery at {second}", outcome)
