@@ -7,7 +7,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._backup import job
+from ansible_collections.njord.telemetry.plugins.module_utils._backup import job, rescue
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.catalogue import Catalogue
 from ansible_collections.njord.telemetry.plugins.module_utils._backup.create import create
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
@@ -46,3 +46,19 @@ def test_a_drill_of_what_has_rotted_showed_that_it_does_not_come_back(tmp_path: 
     finding = drilled(tmp_path, lines, {"figures_error": "a line is cut off"}, spoil=True)
     assert finding.severity == "critical"
     assert "showed that it does not" in finding.summary
+
+
+@pytest.mark.parametrize(("later", "named"), [(100, False), (90, False), (80, True)])
+def test_a_backup_that_was_made_after_the_loss_names_the_one_from_before(
+    tmp_path: Path, lines: Path, later: int, named: bool
+) -> None:
+    catalogue = Catalogue(str(tmp_path / "catalogue"))
+    catalogue.make()
+    names = []
+    for number, samples in enumerate((100, later)):
+        source = Files("prometheus", lines, {"samples": samples})
+        names.append(create(catalogue, [source], NOW + 86400 * number, "here")[0].name)
+    entry = catalogue.entry(names[1])
+    assert entry.manifest
+    found = rescue.fuller(catalogue, entry, entry.manifest.parts[0])
+    assert [finding.subject for finding in found] == ([names[0]] if named else [])

@@ -75,7 +75,7 @@ def look(
     """
     part = _parts(entry, "prometheus")[0]
     planned = _planned(options, _place(options, server, part), entry, part)
-    return list(planned.steps), _told(entry, planned) + _fuller(catalogue, entry, part)
+    return list(planned.steps), _told(entry, planned) + fuller(catalogue, entry, part)
 
 
 def run(options: t.Mapping[str, t.Any], server: Prometheus, is_check: bool) -> Told:
@@ -186,7 +186,7 @@ def _in_place(
     said = recover(place.directory, place.service) if is_confirmed else ""
     findings = [Finding("restore.recovered", str(place.directory), "warning", said)] if said else []
     planned = _planned(options, place, entry, part)
-    findings += _told(entry, planned, is_confirmed) + _fuller(catalogue, entry, part)
+    findings += _told(entry, planned, is_confirmed) + fuller(catalogue, entry, part)
     # A repair may find that nothing is to be done.
     if planned.refusals or not planned.steps or not is_confirmed:
         return Told(entry.name, "", planned.steps, tuple(findings), False, bool(planned.refusals))
@@ -298,7 +298,7 @@ def _told(entry: Entry, planned: Plan, is_confirmed: bool = False) -> list[Findi
     return findings
 
 
-def _fuller(catalogue: Catalogue, entry: Entry, part: Part) -> list[Finding]:
+def fuller(catalogue: Catalogue, entry: Entry, part: Part) -> list[Finding]:
     """The newest backup may be from after the loss."""
     counted = {
         other.name: theirs.facts.get("samples", 0)
@@ -309,7 +309,7 @@ def _fuller(catalogue: Catalogue, entry: Entry, part: Part) -> list[Finding]:
         if theirs.root == part.root
     }
     has, most = part.facts.get("samples", 0), max(counted.values(), default=0)
-    if most < has * _MUCH_MORE:
+    if most <= has * _MUCH_MORE:
         return []
     best = max(name for name, samples in counted.items() if samples == most)
     text = f"Backup {best} has {most} samples of {part.root}, and {entry.name} only {has}: was it made after the loss?"
