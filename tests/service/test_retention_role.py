@@ -215,6 +215,27 @@ def test_uninstalled_it_leaves_neither_unit_nor_command_nor_metrics(host: Host) 
     assert UNIT not in host.run("systemctl", "list-unit-files", "--no-pager")
 
 
+# The second one is another uninstallation: what was not lent to this one is not its to give back.
+@pytest.mark.parametrize("unit", ["njord-another", "njord-uninstall"])
+def test_an_uninstallation_is_refused_while_another_run_has_the_host(host: Host, unit: str) -> None:
+    assert host.play("retention").ok
+    trader = dataclasses.replace(host, group="traders")
+    lend = ("--property=Type=notify", "--property=NotifyAccess=all", "flock", "--nonblock", "/run/lock")
+    host.run("systemd-run", "--quiet", f"--unit={unit}", *lend, "sh", "-c", "systemd-notify --ready; exec sleep 600")
+    places = "/etc/systemd /usr/local /opt /var/lib/njord-telemetry"
+    state = ("sh", "-c", f"find {places} -type f -printf '%p %s %T@\\n' 2>/dev/null | sort; true")
+    try:
+        before = host.run(*state)
+        done = trader.playbook("playbooks/uninstall.yml")
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "Another run has this host: process" in done.stdout
+        assert f"({unit}.service)" in done.stdout, done.stdout
+        assert host.run(*state) == before
+        host.run("systemctl", "is-active", f"{UNIT}.timer", unit)
+    finally:
+        host.run("systemctl", "stop", unit)
+
+
 def test_a_host_that_only_trades_has_the_clean_up_and_nothing_of_the_telemetry_s_own(host: Host) -> None:
     trader = dataclasses.replace(host, group="traders")
     for playbook in ("site", "retention_cleanup", "maintenance_weekly"):

@@ -6,7 +6,8 @@
 
 """``njord-backup``: what the timers run, and a person at night.
 
-Exit codes: 0 all is done; 1 something was left undone, and the output says what and why; 2 it could not begin.
+Exit codes: 0 all is done; 1 something was left undone, and the output says what and why; 2 it could not begin; 70 it
+crashed, which is a fault of this program, and the output has the trace (``EX_SOFTWARE`` of sysexits.h).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import io
 import json
 import sys
 import time
+import traceback
 import typing as t
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from .manifest import Damaged
 from .restic import ResticError
 from .scratch import NoTool
 
-WELL, UNDONE, WRONG = 0, 1, 2
+WELL, UNDONE, WRONG, CRASHED = 0, 1, 2, 70
 SETTINGS = "/etc/njord-backup.json"
 _BACKUP, _DRILL, _LIST = "backup", "drill", "list"
 # What an operator can do something about; anything else is a fault of ours, and shows where.
@@ -39,6 +41,15 @@ EXPECTED = (Busy, Damaged, Failed, HttpError, Missing, NoRoom, NoTool, OSError, 
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
+    try:
+        return _run(given)
+    except Exception:
+        # Python's own exit code would be the one of what was left undone.
+        _say(traceback.format_exc())
+        return CRASHED
+
+
+def _run(given: argparse.Namespace) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A path that is no UTF-8 is shown all the same.
         if isinstance(stream, io.TextIOWrapper):
@@ -52,6 +63,7 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
         return WRONG
     catalogue = Catalogue(found["catalogue"])
     begun = time.time()
+    is_crash = False
     try:
         findings = _VERBS[given.verb](found, catalogue, interval)
     except settings.Unusable as error:
@@ -59,6 +71,12 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
         return WRONG
     except EXPECTED as error:
         findings = [Finding("backup.run", given.verb, "critical", f"{given.verb} failed: {error}.")]
+    except Exception as error:
+        # Prometheus is told all the same, or it would go on saying that the last run was well.
+        _say(traceback.format_exc())
+        is_crash = True
+        text = f"{given.verb} crashed, which is a fault of njord-backup itself: {type(error).__name__}: {error}."
+        findings = [Finding("backup.run", given.verb, "critical", text, remedy="Report it with the trace above.")]
     well = all(rank(finding.severity) <= rank("warning") for finding in findings)
     if given.verb != _LIST and found.get("textfile"):
         # A drill changes nothing of what the last backup said of itself.
@@ -75,6 +93,8 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
             well = False
     text = json.dumps([finding.as_dict() for finding in findings], indent=1) if given.json else _told(findings)
     sys.stdout.write(f"{text}\n")
+    if is_crash:
+        return CRASHED
     return WELL if well else UNDONE
 
 

@@ -30,14 +30,15 @@ _SHARE_OF_SERIES = 0.5
 _SETTLED_SECONDS = 120.0
 _BETWEEN = 0.499
 _POLL_SECONDS = 1.0
-_SETS = ("up", "wrong", "fresh")
+_SETS = ("up", "good", "wrong", "fresh")
 
 
 @dataclasses.dataclass(frozen=True)
 class Account:
     """What a running service says.
 
-    :param up: its targets that are up. :param wrong: its rules that cannot be evaluated. :param rules: how many it has.
+    :param up: its targets that are up. :param good: its rules whose last evaluation went well, and ``wrong`` those that
+        cannot be evaluated. :param rules: how many it has.
     :param fresh: its targets that were not scraped, and rules that were not evaluated yet.
     :param samples: of its own exposition.
     """
@@ -45,6 +46,7 @@ class Account:
     version: str
     findings: tuple[Finding, ...]
     up: frozenset[str] = frozenset()
+    good: frozenset[str] = frozenset()
     wrong: frozenset[str] = frozenset()
     rules: int = 0
     fresh: frozenset[str] = frozenset()
@@ -63,7 +65,8 @@ class Account:
 
     @classmethod
     def read(cls, document: t.Mapping[str, t.Any]) -> Account:
-        return cls(**{**document, "findings": (), **{name: frozenset(document[name]) for name in _SETS}})
+        # An interrupted update may have been begun by an earlier version, which knew fewer of them.
+        return cls(**{**document, "findings": (), **{name: frozenset(document.get(name, ())) for name in _SETS}})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Gate:
             return dataclasses.replace(
                 account,
                 up=frozenset(_target(target) for target in targets if target.health == "up"),
+                good=frozenset(_rule(rule) for rule in rules if rule.health == "ok"),
                 wrong=frozenset(_rule(rule) for rule in rules if rule.health == "err"),
                 rules=len(rules),
                 fresh=frozenset(
@@ -112,7 +116,8 @@ class Gate:
 
         :param version: that it must say it has.
         :param ended: why it ended, a clause; empty while it runs.
-        :param has_turns: whether what is scraped or evaluated seldom is waited for; it is never held against it.
+        :param has_turns: whether what was well and is scraped or evaluated seldom is waited for; it is never held
+            against the version, and :func:`untried` says what of it there is.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -121,7 +126,7 @@ class Gate:
             why = ended()
             if why:
                 return account, [f"it does not stay up: {why}", *against]
-            waits = bool(against) or (has_turns and bool(account.fresh - before.fresh))
+            waits = bool(against) or (has_turns and bool(untried(before, account)))
             if not waits or time.monotonic() > deadline:
                 return account, against
             time.sleep(_POLL_SECONDS)
@@ -141,6 +146,11 @@ def moments(now: float, oldest: float | None) -> list[int]:
     if oldest is None or oldest > last:
         return []
     return sorted({int(last * 1000), int((int((oldest + last) / 2) + _BETWEEN) * 1000)})
+
+
+def untried(before: Account, after: Account) -> list[str]:
+    """Targets and rules that were well before, and had no turn since: whether they are is not known."""
+    return sorted((before.up | before.good) & after.fresh)
 
 
 def compare(before: Account, after: Account, version: str) -> list[str]:

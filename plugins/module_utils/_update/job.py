@@ -35,7 +35,7 @@ from .._storage import rfc3339
 from .._units import human_duration, human_size
 from . import versions
 from .data import Aside, room
-from .gate import Account, Gate, moments
+from .gate import Account, Gate, moments, untried
 from .programs import Failed, NotPossible, Programs, check_configuration, version_of
 
 READY_SECONDS = 600.0
@@ -48,6 +48,12 @@ _RECORD = "record"
 # In this order, and either the way back or its end. Until the service is switched nothing has changed.
 _FETCHING, _KEEPING, _SWITCHING, _PROVEN = "fetching", "keeping", "switching", "proven"
 _PARTING, _JOINING = "parting", "joining"
+# Of what had no turn, how much is named.
+_SHOWN = 20
+_TRY_LATER = (
+    "Once they had their turn, ansible-playbook service-health.yml says how they are; a longer telemetry_update_wait"
+    " waits for them."
+)
 _EXPECTED = (Failed, HttpError, NotDone, NotPossible, OSError, Unknown)
 
 
@@ -299,16 +305,27 @@ def _switch(job: Job, record: _Record, before: Account) -> Finding:
     if against:
         raise _NotWell("; ".join(text.rstrip(".") for text in against))
     _finish(job, record)
-    text = (
-        f"{job.title} {record.old} is {record.new} now, as well as before; for {human_duration(blind)} there was none."
-    )
+    waiting = untried(before, account)
+    well = "as far as it could be tried" if waiting else "as well as before"
+    text = f"{job.title} {record.old} is {record.new} now, {well}; for {human_duration(blind)} there was none."
     figures: dict[str, float] = {"update_blind_seconds": round(blind, 3)}
     if job.data:
         figures["head_series"] = account.series
         text += f" {len(account.up)} targets are up, and the counts of the past are those of before."
-        if account.fresh:
-            text += f" {len(account.fresh)} targets and rules had no turn yet."
-    return _finding(job, "update.done", "ok", text, evidence={"figures": figures, "from": record.old, "to": record.new})
+    evidence = {"figures": figures, "from": record.old, "to": record.new, "without_a_turn": waiting[:_SHOWN]}
+    if waiting:
+        return _finding(job, "update.done", "unknown", text + _no_turn(waiting), _TRY_LATER, evidence)
+    return _finding(job, "update.done", "ok", text, evidence=evidence)
+
+
+def _no_turn(waiting: t.Sequence[str]) -> str:
+    """What could not be tried, a sentence after another one; empty where there is nothing."""
+    if not waiting:
+        return ""
+    return (
+        f" {len(waiting)} targets and rules that were well before had no turn since, such as {waiting[0]}: whether they"
+        " are is not known."
+    )
 
 
 def _start(job: Job) -> None:
@@ -384,6 +401,7 @@ def _go_back(job: Job, record: _Record, why: str) -> Finding:
         )
     else:
         text = f"{job.title} {record.new} was not well, so {record.old} is back, as well as before. Against it: {why}."
+        text += _no_turn(untried(record.before, account))
     evidence: dict[str, t.Any] = {"from": record.old, "to": record.new, "version": account.version}
     remedy = f"journalctl -u {job.gate.unit} says why."
     if interim and interim.is_dir():
@@ -426,9 +444,13 @@ def _end(job: Job, record: _Record) -> Finding:
         return _finding(job, "update.recovered", "info", f"{said} after the new version had proven to be well.")
     if record.phase == _SWITCHING and job.programs.installed() == record.new and job.service.is_running():
         expected = version_of(job.programs.directory / job.program)
-        _account, against = job.gate.wait(record.before, expected, job.wait, job.service.ended)
+        account, against = job.gate.wait(record.before, expected, job.wait, job.service.ended)
         if not against:
+            waiting = untried(record.before, account)
             _finish(job, record)
+            if waiting:
+                text = f"{said}; nothing is to be said against the new version.{_no_turn(waiting)}"
+                return _finding(job, "update.recovered", "unknown", text, _TRY_LATER)
             return _finding(
                 job, "update.recovered", "warning", f"{said}; the new version is as well as the old one was."
             )

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._update import versions
 from ansible_collections.njord.telemetry.plugins.module_utils._update.data import Aside, room
-from ansible_collections.njord.telemetry.plugins.module_utils._update.gate import Account, compare, moments
+from ansible_collections.njord.telemetry.plugins.module_utils._update.gate import Account, compare, moments, untried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +24,7 @@ BEFORE = Account(
     "2.53.3",
     (),
     up=frozenset({"prometheus a", "node b"}),
+    good=frozenset({"group: one", "group: two"}),
     wrong=frozenset({"group: sick already"}),
     rules=4,
     series=1000,
@@ -115,6 +116,25 @@ def test_whatever_is_worse_than_before_is_named(change: dict[str, t.Any], word: 
 )
 def test_what_is_better_or_had_no_turn_yet_is_not_held_against_it(change: dict[str, t.Any]) -> None:
     assert compare(BEFORE, dataclasses.replace(AFTER, **change), "3.5.3") == []
+
+
+@pytest.mark.parametrize(
+    ("fresh", "named"),
+    [
+        ({"prometheus a"}, ["prometheus a"]),
+        ({"group: two", "node b"}, ["group: two", "node b"]),
+        ({"group: sick already", "node that is new", "group: new"}, []),
+        (set(), []),
+    ],
+)
+def test_what_was_well_and_had_no_turn_is_named(fresh: set[str], named: list[str]) -> None:
+    assert untried(BEFORE, dataclasses.replace(AFTER, fresh=frozenset(fresh))) == named
+
+
+def test_an_account_of_an_earlier_version_is_read() -> None:
+    document = BEFORE.as_dict()
+    del document["good"]
+    assert Account.read(document) == dataclasses.replace(BEFORE, good=frozenset())
 
 
 def test_an_account_is_read_as_it_was_written() -> None:

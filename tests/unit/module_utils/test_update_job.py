@@ -31,7 +31,8 @@ class World:
     """A host with one service.
 
     :param wanted: the pinned version.
-    :param bad: versions that are not well. :param unfit: those that do not even start.
+    :param bad: versions that are not well. :param unfit: those that do not even start. :param slow: those that have
+        scraped nothing yet.
     :param kill_at: which call is the last one; never where it is negative.
     """
 
@@ -39,6 +40,7 @@ class World:
     wanted: str = NEW
     bad: tuple[str, ...] = ()
     unfit: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
     lacks: str = ""
     kill_at: int = -1
     version: str = OLD
@@ -148,8 +150,10 @@ class Gate:
 
     def look(self, times: t.Iterable[int] = ()) -> Account:
         findings = (*self.world.sick, *(() if self.world.is_running else (SICK,)))
-        up = frozenset() if self.world.version in self.world.bad else frozenset({"prometheus a"})
-        return Account(self.world.version, findings, up=up, rules=4, series=100)
+        targets = frozenset() if self.world.version in self.world.bad else frozenset({"prometheus a"})
+        account = Account(self.world.version, findings, up=targets, rules=4, series=100)
+        is_slow = self.world.version in self.world.slow
+        return dataclasses.replace(account, up=frozenset(), fresh=targets) if is_slow else account
 
     def wait(
         self, before: Account, version: str, seconds: float, ended: t.Callable[[], str], has_turns: bool = True
@@ -245,6 +249,29 @@ def test_an_update_that_is_well_stays_and_leaves_nothing_behind(world: World) ->
     assert leftovers(world) == []
     again = update(world)
     assert (checks(again), again.is_changed, again.steps) == ([("update.version", "ok")], False, ())
+
+
+def test_an_update_whose_targets_had_no_turn_stays_and_is_not_called_proven(world: World) -> None:
+    world.slow = (NEW,)
+    told = update(world)
+    assert checks(told) == [("update.done", "unknown")]
+    assert "as well as before" not in told.findings[0].summary
+    assert (
+        "1 targets and rules that were well before had no turn since, such as prometheus a" in told.findings[0].summary
+    )
+    assert "telemetry_update_wait" in told.findings[0].remedy
+    assert (told.installed, leftovers(world)) == (NEW, [])
+
+
+def test_an_interrupted_update_whose_targets_had_no_turn_is_ended_and_not_called_proven(world: World) -> None:
+    world.slow, world.kill_at = (NEW,), 7
+    with pytest.raises(Killed):
+        update(world)
+    world.kill_at = -1
+    ended = update(world)
+    assert ended.findings[0].check == "update.recovered", ended
+    assert (ended.findings[0].severity, world.version) == ("unknown", NEW), ended
+    assert "had no turn since" in ended.findings[0].summary
 
 
 def test_a_check_has_the_plan_of_the_run_and_changes_nothing(world: World) -> None:
