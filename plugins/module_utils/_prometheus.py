@@ -24,6 +24,9 @@ from ._units import duration
 
 T = t.TypeVar("T")
 
+# The note of who looks at metrics to judge them, and does not use them; Prometheus logs a query with its comments.
+AUDIT = "njord.telemetry audit"
+
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
@@ -69,6 +72,7 @@ class Rule:
     :param hold: seconds the expression must be true before the alert fires (``for``).
     :param keep: seconds the alert goes on firing once the expression is false (``keep_firing_for``).
     :param evaluated: unix seconds of its last evaluation; None where it never was.
+    :param took: seconds of its last evaluation.
     :param state: ``firing``, ``pending``, ``inactive``, or empty for a recording rule.
     """
 
@@ -86,6 +90,7 @@ class Rule:
     annotations: dict[str, str]
     interval: float
     evaluated: float | None
+    took: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +161,16 @@ class Prometheus:
     """One server.
 
     :param server: where it is, and who asks.
+    :param note: a comment that its queries carry into the query log; none where it is empty.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, note: str = "") -> None:
         self.server = server
+        self.note = note
+
+    def within(self, seconds: float) -> Prometheus:
+        """The same one, asked with no more than so many seconds for each exchange."""
+        return Prometheus(dataclasses.replace(self.server, timeout=min(self.server.timeout, seconds)), self.note)
 
     def ready(self) -> Answer:
         """Answers once the write-ahead log is replayed; ``/-/healthy`` says yes long before."""
@@ -361,11 +372,14 @@ class Prometheus:
 
     def _instant(self, expression: str, time: float | None) -> dict[str, str]:
         at = {} if time is None else {"time": f"{time:.3f}"}
-        return {"query": expression, "timeout": self._timeout(), **at}
+        return {"query": self._noted(expression), "timeout": self._timeout(), **at}
 
     def _range(self, expression: str, start: float, end: float, step: float) -> dict[str, str]:
         times = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-        return {"query": expression, "timeout": self._timeout(), **times}
+        return {"query": self._noted(expression), "timeout": self._timeout(), **times}
+
+    def _noted(self, expression: str) -> str:
+        return f"{expression} # {self.note}" if self.note else expression
 
     def _timeout(self) -> str:
         # The server gives up before we do, and says why.
@@ -482,6 +496,7 @@ def _rule(group: t.Any, row: t.Any) -> Rule:
         annotations=row.get("annotations") or {},
         interval=float(group.get("interval", 0)),
         evaluated=moment(row["lastEvaluation"]),
+        took=float(row.get("evaluationTime", 0)),
     )
 
 

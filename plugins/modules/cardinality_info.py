@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cardinality_info
-short_description: Find the metrics with too many label sets, and the label to blame
+short_description: Find the metrics with too many label sets, the label to blame, what it costs and what ends it
 version_added: 0.1.0
 author:
   - Njord Trust (@njord-trust)
@@ -16,8 +16,17 @@ description:
     passes the limits. It says which label makes the label sets, what its values look like, which scrape job they come
     from, and which relabelling would end it.
   - Label sets are counted at one target and without C(le) and C(quantile), so that the parts of a histogram count once,
-    and a fleet is judged like one host. Where a metric comes from several targets it is their average.
-  - Says as well how the number of series grew, and whether the exporter folds label sets together.
+    and a fleet is judged like one host. Where a metric comes from several targets it is their average in the head, or
+    what the target with the most has now.
+  - For each such metric it offers ways to end it, the one to take first in front. A label is taken from that metric
+    alone, and only where no two series become the same, now and in the last hour; else Prometheus would keep one of
+    them at random. Otherwise its series are dropped, or the publisher is to be mended. Each way says what it saves, and
+    which rules and O(dashboards) read what it takes away.
+  - Bytes are estimates from what the server says about itself, and the evidence says which. Memory is an upper bound,
+    as all of the heap is laid upon the series.
+  - Says how the number of series grew, and how many are made anew each hour. A burst, of a deploy or a start, is told
+    from churn that never ends. For the index in the blocks its own data directory is read, where it lies on the host.
+  - Says as well whether the exporter folds label sets together.
   - Labels are counted from the index of Prometheus. At most 20 metrics are looked into, four at once, for a minute.
   - Does what the runbook asks for under "High Cardinality Warnings" and "Cardinality Management".
 extends_documentation_fragment:
@@ -40,10 +49,19 @@ options:
     type: int
     default: 100000
   window:
-    description: Over which time the growth is told, such as V(7d) or V(12h).
+    description: Over which time growth and churn are told, such as V(7d) or V(12h).
     type: str
     default: 7d
+  dashboards:
+    description:
+      - Files of dashboards on the host and directories of such files, absolute paths, as of
+        M(njord.telemetry.metric_usage_info).
+      - Without any, it is known of rules only whether they read what a relabelling takes away.
+    type: list
+    elements: path
+    default: []
 seealso:
+  - module: njord.telemetry.metric_usage_info
   - module: njord.telemetry.alert_info
 """
 
@@ -62,8 +80,8 @@ EXAMPLES = r"""
 RETURN = r"""
 findings:
   description:
-    - C(cardinality.head), C(cardinality.growth), C(cardinality.label), C(cardinality.overflow), and one
-      C(cardinality.metric) for each metric above the limits, or one for all of them where there is none.
+    - C(cardinality.head), C(cardinality.growth), C(cardinality.churn), C(cardinality.label), C(cardinality.overflow),
+      and one C(cardinality.metric) for each metric above the limits, or one for all of them where there is none.
     - Each has C(check), C(subject), C(severity), C(summary), C(evidence) and C(remedy).
   returned: always
   type: list
@@ -133,11 +151,22 @@ metrics:
       description: Its labels, each with C(name), C(values), C(examples) and C(pattern), the one with most values first.
       type: list
       elements: dict
+    samples_per_second:
+      description: Samples that it is written with each second; null where that is not known.
+      type: float
+    offers:
+      description:
+        - Ways to end it, the one to take first in front; each with C(way), C(relabelling), C(label_sets_left),
+          C(saves_series), C(saves_samples_per_second), C(saves_memory_bytes), C(saves_disk_bytes_per_day), C(misses).
+        - C(relabelling) is text to paste into the scrape job, empty where relabelling does not do it.
+        - C(misses) names the rules and dashboards that read what it takes away; what is not known is null.
+      type: list
+      elements: dict
 """
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import cardinality
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import cardinality, dashboards, label_sets
+from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(
     {
@@ -145,18 +174,24 @@ OPTIONS = _argspec.ArgumentSpec(
         "label_sets_critical": {"type": "int", "default": 1000},
         "head_series_warning": {"type": "int", "default": 100_000},
         "window": {"type": "str", "default": "7d"},
+        "dashboards": {"type": "list", "elements": "path", "default": []},
     }
 )
 
 
 def main() -> None:
     module = OPTIONS.merge(_argspec.PROMETHEUS).module()
+    _argspec.require_absolute(module, "dashboards")
     try:
         window = _units.duration(module.params["window"])
     except ValueError as error:
         _argspec.fail(module, f"window: {error}")
-    limits = cardinality.Limits(**{name: module.params[name] for name in cardinality.Limits.__dataclass_fields__})
-    look = cardinality.Look(Prometheus(_argspec.server(module, "prometheus")), limits, window)
+    if not window:
+        _argspec.fail(module, "window: 0 is no time to look back; 7d or 12h would do")
+    limits = label_sets.Limits(**{name: module.params[name] for name in label_sets.Limits.__dataclass_fields__})
+    given = module.params["dashboards"]
+    known = dashboards.read(given) if given else None
+    look = cardinality.Look(Prometheus(_argspec.server(module, "prometheus"), AUDIT), limits, window, known)
     findings = [finding.as_dict() for finding in look.findings()]
     module.exit_json(changed=False, findings=findings, head=look.head_tables(), metrics=look.metric_rows())
 

@@ -21,7 +21,10 @@ description:
     C(remote_write), was asked for C(/federate) or remote read since it was started, or where rules or a dashboard
     cannot be read.
   - What only counts the series of a selector without a plain name, such as C({__name__=~".+"}), takes an inventory and
-    reads nothing.
+    reads nothing. Queries of this collection's own audits carry a comment into the query log, and are no readers but of
+    what servers say about themselves. Those of earlier versions carried none, and count.
+  - A logged query of a client counts whole, however long it is. Where there are so many long ones that some are kept in
+    part only, each name in that part is read, and what nobody reads is V(probably unused) at most.
   - What a recording rule reads is used, even where nobody reads what it records. Queries in the templates of alerts
     count as well. C(_count) and C(_sum) are used where any part of their histogram or summary is.
   - Of dashboards it knows rows, hidden queries, library panels, annotations and variables. Grafana's own times, such as
@@ -158,7 +161,7 @@ import time
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import usage
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(
     {
@@ -195,7 +198,7 @@ def main() -> None:
         top=given["top"],
         jobs=given["jobs"],
     )
-    look = usage.Look(Prometheus(_argspec.server(module, "prometheus")), options)
+    look = usage.Look(Prometheus(_argspec.server(module, "prometheus"), AUDIT), options)
     findings = [finding.as_dict() for finding in look.findings()]
     module.exit_json(
         changed=False, findings=findings, counts=look.counts(), metrics=look.rows(), drop_rules=look.drop_rows()

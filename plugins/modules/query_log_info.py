@@ -211,7 +211,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import slow_queries
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.command import moment
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(
     {
@@ -250,7 +250,7 @@ def main() -> None:
         jobs=given["jobs"],
         promtool=given["promtool"] or shutil.which("promtool") or "",
     )
-    look = slow_queries.Look(Prometheus(_argspec.server(module, "prometheus")), question)
+    look = slow_queries.Look(Prometheus(_argspec.server(module, "prometheus"), AUDIT), question)
     findings = [finding.as_dict() for finding in look.findings()]
     module.exit_json(
         changed=False,

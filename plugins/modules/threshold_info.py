@@ -219,7 +219,7 @@ import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import thresholds
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(
     {
@@ -277,7 +277,7 @@ def main() -> None:
         seconds=duration("time_limit"),
         not_emitted=given["not_emitted"],
     )
-    look = thresholds.Look(Prometheus(_argspec.server(module, "prometheus")), options)
+    look = thresholds.Look(Prometheus(_argspec.server(module, "prometheus"), AUDIT), options)
     findings = [finding.as_dict() for finding in look.findings()]
     module.exit_json(changed=False, findings=findings, thresholds=look.rows())
 

@@ -20,7 +20,7 @@ from njord_telemetry.catalogue import Catalogue
 from njord_telemetry.intake import Intake
 from njord_telemetry.store import Store
 
-from tests.bench import backups, journals, nights, query_log, restic
+from tests.bench import backups, diagnosis, journals, nights, query_log, restic
 from tests.bench.hosts import Host, make_host
 from tests.testbench.packages import ROOT
 
@@ -222,6 +222,18 @@ def logged_queries(work: Path, runs: int = 3) -> t.Iterator[Row]:
         yield Row(f"query log, {told}: memory", memory, "MiB", query_log.BOUND_MEMORY, "bound", runs)
 
 
+def diagnosed(work: Path, runs: int = 5) -> t.Iterator[Row]:
+    """Everything asked of a stack with many targets, rules and series: seconds and requests."""
+    found = diagnosis.measured(work, runs)
+    held = f"bound, {diagnosis.TARGETS} targets, {diagnosis.RULES} rules and {diagnosis.SERIES} series"
+    seconds = [sum(run) for run in zip(*(taken.seconds for taken in found.values()))]
+    rows = [(name, taken.median, len(taken.requests)) for name, taken in found.items()]
+    rows.append(("everything", statistics.median(seconds), sum(len(taken.requests) for taken in found.values())))
+    for name, median, requests in rows:
+        yield Row(f"diagnosis, {name}: wall time", median, "s", diagnosis.BOUND_SECONDS, held, runs)
+        yield Row(f"diagnosis, {name}: requests", requests, "requests", diagnosis.BOUND_REQUESTS, held, 1)
+
+
 def nightly(work: Path) -> t.Iterator[Row]:
     """Fifteen nights of backups with what Prometheus merges in between, and what was kept in the end, beside restic."""
     result = nights.measured(work)
@@ -251,6 +263,7 @@ def main() -> None:
             backup(Path(directory, "backups")),
             nightly(Path(directory, "nights")),
             logged_queries(Path(directory, "queries")),
+            diagnosed(Path(directory, "diagnosis")),
         ):
             print(row, flush=True)
             rows.append(row)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import subprocess
-import textwrap
 import threading
 import time
 import typing as t
@@ -15,16 +14,27 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import cardinality
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import cardinality, churn, label_sets
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 
 from tests.testbench import servers
 from tests.testbench.packages import program
 
-LIMITS = cardinality.Limits(label_sets_warning=100, label_sets_critical=1000, head_series_warning=100_000)
+LIMITS = label_sets.Limits(label_sets_warning=100, label_sets_critical=1000, head_series_warning=100_000)
 ORDERS = [str(uuid.UUID(int=number * 0x1234567890ABCDEF1234)) for number in range(1200)]
 STRATEGIES = ["alpha", "beta", "gamma"]
+RULES = """
+groups:
+  - name: trading
+    interval: 1s
+    rules:
+      - alert: Lost
+        expr: njord_orders_total{strategy_id="alpha"} > 1e9
+        annotations: {text: "{{ $labels.order_id }}"}
+      - alert: Slow
+        expr: histogram_quantile(0.9, rate(njord_fill_seconds_bucket[1m])) > 5
+"""
 
 
 class Page:
@@ -61,7 +71,7 @@ class Page:
 def exploding(session: int) -> str:
     """One counter with order ids, one histogram with two bounded labels, one gauge with one session at a time."""
     lines = [
-        f'njord_orders_total{{strategy_id="{STRATEGIES[number % 3]}",order_id="{order}"}} 1'
+        f'njord_orders_total{{strategy_id="{STRATEGIES[number % 3]}",order_id="{order}"}} {number + 1}'
         for number, order in enumerate(ORDERS)
     ]
     lines.append('njord_orders_total{strategy_id="alpha",order_id="none"} 1')
@@ -76,11 +86,19 @@ def exploding(session: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def configuration(page_port: int, own_port: int, relabelling: str = "") -> str:
-    page = {"job_name": "njord", "static_configs": [{"targets": [f"127.0.0.1:{page_port}"]}]}
+def configuration(page_port: int, own_port: int, relabelling: t.Mapping[str, str] | None = None) -> str:
+    """A scrape job for Prometheus itself, and one of the page for each relabelling, by the name of the job."""
+    jobs: list[dict[str, t.Any]] = [
+        {
+            "job_name": name,
+            "static_configs": [{"targets": [f"127.0.0.1:{page_port}"]}],
+            **(yaml.safe_load(text) or {}),
+        }
+        for name, text in (relabelling or {"njord": ""}).items()
+    ]
     own = {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{own_port}"]}]}
-    page.update(yaml.safe_load(relabelling) or {})
-    return yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [page, own]})
+    whole = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yml"], "scrape_configs": [*jobs, own]}
+    return yaml.safe_dump(whole)
 
 
 def client(url: str, timeout: float = 10.0) -> Prometheus:
@@ -106,10 +124,12 @@ def scraped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with contextlib.ExitStack() as stack:
         page = stack.enter_context(Page())
         page.text = exploding(0)
+        (directory / "rules.yml").write_text(RULES)
         config = configuration(page.port, port).replace("scrape_interval: 1s", "scrape_interval: 50ms")
         server = stack.enter_context(servers.prometheus(directory, request.param, config, port=port))
         prometheus = client(server.url)
         wait_for(prometheus, "njord_session_up")
+        wait_for(prometheus, "prometheus_tsdb_head_series > 1000")
         for session in range(1700000000, 1700000105):
             page.text = exploding(session)
             wait_for(prometheus, f'njord_session_up{{session="{session}"}}')
@@ -174,31 +194,112 @@ def test_folded_label_sets_of_the_exporter_are_a_warning(scraped: t.Any) -> None
     assert finding.evidence["folded_messages"] == {"njord_orders_total": 7}
 
 
-def test_the_advice_passes_promtool_and_ends_it_without_duplicates(scraped: t.Any, tmp_path: Path) -> None:
-    version, _server, page, _look, findings = scraped
-    orders = findings["cardinality.metric", "njord_orders_total"].evidence["relabelling"]
-    sessions = findings["cardinality.metric", "njord_session_up"].evidence["relabelling"]
-    assert "action: drop" in orders
-    assert "action: replace" in sessions
-    both = orders + textwrap.dedent(sessions).split("metric_relabel_configs:\n")[1]
+def test_each_way_that_is_offered_leaves_what_it_says_and_no_two_series_become_the_same(
+    scraped: t.Any, tmp_path: Path
+) -> None:
+    version, _server, page, look, _findings = scraped
+    ways = {
+        f"{row['name']}, {offer['way']}": (row["name"], offer)
+        for row in look.metric_rows()
+        for offer in row["offers"]
+        if offer["relabelling"]
+    }
+    firsts = {row["name"]: row["offers"][0]["way"] for row in look.metric_rows()}
+    assert firsts == {
+        "njord_orders_total": "drop such series",
+        "njord_session_up": "take the label away",
+        "njord_fill_seconds": "publish fewer labels",
+    }
     port = servers.free_port()
-    (tmp_path / "checked.yml").write_text(configuration(page.port, port, both))
+    config = configuration(page.port, port, {name: offer["relabelling"] for name, (_metric, offer) in ways.items()})
+    (tmp_path / "checked.yml").write_text(config)
+    (tmp_path / "rules.yml").write_text(RULES)
     checked = subprocess.run(
         [program("promtool", version), "check", "config", tmp_path / "checked.yml"], capture_output=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    with servers.prometheus(tmp_path, version, configuration(page.port, port, both), port=port) as mended:
+    with servers.prometheus(tmp_path, version, config, port=port) as mended:
         prometheus = client(mended.url)
-        wait_for(prometheus, "njord_session_up")
+        wait_for(prometheus, f"count(up == 1) == {len(ways) + 1}")
+        # One session follows another, as on the other server.
         page.text = exploding(1700000999)
-        time.sleep(2)
-        assert [sample.labels["order_id"] for sample in prometheus.query("njord_orders_total")] == ["none"]
-        assert [sorted(sample.labels) for sample in prometheus.query("njord_session_up")] == [
-            ["__name__", "instance", "job"]
-        ]
-        # The histogram and the gauge beside them are as they were.
-        assert count(prometheus, "count(njord_fill_seconds_bucket)") == 450
+        others = {"njord_orders_total": 1201, "njord_fill_seconds_count": 150, "njord_session_up": 1}
+        wanted: dict[tuple[str, str], float] = {}
+        found: dict[tuple[str, str], float] = {}
+        for job, (metric, offer) in ways.items():
+            counted = "njord_fill_seconds_count" if metric == "njord_fill_seconds" else metric
+            wanted.update({(job, name): left for name, left in {**others, counted: offer["label_sets_left"]}.items()})
+        deadline = time.monotonic() + 60
+        while found != wanted and time.monotonic() < deadline:
+            time.sleep(0.5)
+            found = {(job, name): count(prometheus, f'count({name}{{job="{job}"}})') for job, name in wanted}
+        assert found == wanted
+        # Each of its series is the one that it says: none was lost behind another.
+        kept = "scrape_samples_post_metric_relabeling"
+        for job in ways:
+            own = f'{{job="{job}", __name__!~"up|scrape_.*|ALERTS.*"}}'
+            assert count(prometheus, f"count({own})") == count(prometheus, f'{kept}{{job="{job}"}}'), job
+
+
+def test_dropping_a_label_that_tells_series_apart_loses_them_which_is_why_it_is_never_offered(
+    scraped: t.Any, tmp_path: Path
+) -> None:
+    version, _server, page, look, findings = scraped
+    finding = findings["cardinality.metric", "njord_orders_total"]
+    assert "would make series the same" in finding.remedy
+    assert not any("labeldrop" in offer["relabelling"] for row in look.metric_rows() for offer in row["offers"])
+    port = servers.free_port()
+    labeldrop = "metric_relabel_configs: [{action: labeldrop, regex: order_id}]"
+    config = configuration(page.port, port, {"njord": labeldrop})
+    (tmp_path / "rules.yml").write_text(RULES)
+    with servers.prometheus(tmp_path, version, config, port=port) as harmed:
+        prometheus = client(harmed.url)
+        wait_for(prometheus, "njord_orders_total")
+        wait_for(prometheus, "prometheus_target_scrapes_sample_duplicate_timestamp_total + 1")
+        assert count(prometheus, "count(njord_orders_total)") == len(STRATEGIES)
+        # Prometheus says that it kept all of them.
+        assert count(prometheus, 'scrape_samples_post_metric_relabeling{job="njord"}') > len(ORDERS)
         assert count(prometheus, "prometheus_target_scrapes_sample_duplicate_timestamp_total") == 0
+        # The first of each strategy.
+        assert sorted(sample.value for sample in prometheus.query("njord_orders_total")) == [1, 2, 3]
+
+
+def test_what_a_way_saves_is_priced_by_the_server_itself(scraped: t.Any) -> None:
+    *_others, look, findings = scraped
+    finding = findings["cardinality.metric", "njord_orders_total"]
+    best, publish, drop = finding.evidence["offers"]
+    assert (best["label_sets_left"], best["saves_series"]) == (1, 1200)
+    # 1201 samples every 50 ms.
+    assert drop["saves_samples_per_second"] == pytest.approx(1201 / 0.05)
+    assert (publish["label_sets_left"], publish["saves_series"]) == (len(STRATEGIES), 1201 - len(STRATEGIES))
+    prices = finding.evidence["prices"]
+    heap = look.client.own("go_memstats_heap_inuse_bytes")
+    assert prices["bytes_per_series"] == pytest.approx(heap / look.head.series, rel=0.8)
+    assert drop["saves_memory_bytes"] == pytest.approx(1201 * prices["bytes_per_series"], rel=0.01)
+    assert "this server has written no block" in prices["bytes_per_sample_source"]
+    assert "It saves 1200 series" in finding.remedy
+
+
+def test_rules_that_read_what_is_dropped_are_named_before(scraped: t.Any) -> None:
+    *_others, findings = scraped
+    orders = findings["cardinality.metric", "njord_orders_total"]
+    assert "Look first at who reads what it takes away: rule trading/Lost (no dashboards were given)" in orders.remedy
+    drop = findings["cardinality.metric", "njord_fill_seconds"].evidence["offers"][-1]
+    assert (drop["way"], drop["misses"]) == ("drop the metric", ["rule trading/Slow"])
+    sessions = findings["cardinality.metric", "njord_session_up"]
+    assert "No rule reads what it takes away" in sessions.remedy
+
+
+def test_series_that_are_made_and_end_are_counted_with_their_metric_and_job(scraped: t.Any) -> None:
+    *_others, look, findings = scraped
+    finding = findings["cardinality.churn", look.client.server.url]
+    (first, *_rest) = finding.evidence["metrics"]
+    assert (first["metric"], first["in_head"], first["alive"]) == ("njord_session_up", 106, 1)
+    assert first["labels"] == ["session"]
+    assert finding.evidence["added_by_job"][0][0] in ("njord", "prometheus")
+    # No more than the counter says, and all sessions but the first few.
+    hourly = [value for _at, value in finding.evidence["chart"]["lines"][0]["points"]]
+    assert 50 <= sum(hourly) / 3600 * finding.evidence["step_seconds"] <= look.client.own(churn.CREATED)
 
 
 def test_a_quiet_server_is_ok_and_says_what_it_cannot_know(tmp_path: Path) -> None:
@@ -212,6 +313,7 @@ def test_a_quiet_server_is_ok_and_says_what_it_cannot_know(tmp_path: Path) -> No
     assert {check: finding.severity for check, finding in findings.items()} == {
         "cardinality.head": "ok",
         "cardinality.growth": "unknown",
+        "cardinality.churn": "unknown",
         "cardinality.metric": "ok",
         "cardinality.label": "ok",
         "cardinality.overflow": "ok",

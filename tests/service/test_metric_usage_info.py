@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 from tests.service.test_cardinality_info import Page
 from tests.testbench import servers
@@ -136,7 +136,8 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with servers.prometheus(directory, request.param, config) as server:
             client = Prometheus(Server(server.url))
             wait_for(client, "count({__name__='job:njord_volume:sum'})")
-            client.query("max(njord_lag_seconds) + sum(rate(njord_quantiles_sum[1m]))")
+            # Longer than what is shown of a query, with a metric at its end.
+            client.query(f'max(njord_lag_seconds{{x!="{"y" * 5000}"}}) + sum(rate(njord_quantiles_sum[1m]))')
             log_of_a_month(directory / "query.log")
             yield Stack(server, client, directory, look(server, directory), request.param)
 
@@ -166,6 +167,15 @@ def test_the_audit_does_not_make_what_it_asks_for_used(stack: Stack) -> None:
     while "count by (__name__, job)" not in (stack.directory / "query.log").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    assert usage(look(stack.server, stack.directory)) == wanted
+
+
+def test_another_of_our_audits_looks_at_a_metric_and_does_not_use_it(stack: Stack) -> None:
+    wanted = usage(stack.answer)
+    answer = run("scrape_info", {"prometheus_url": stack.server.url, "metric": "njord_spare_total", "window": "1m"})
+    assert "findings" in answer, answer
+    log = (stack.directory / "query.log").read_text()
+    assert any("njord_spare_total" in line and AUDIT in line for line in log.splitlines())
     assert usage(look(stack.server, stack.directory)) == wanted
 
 

@@ -19,15 +19,33 @@ import concurrent.futures
 import dataclasses
 import json
 import math
-import re
 import time
 import typing as t
 
+from .._exposition import Exposition
 from .._finding import Finding
 from .._http import HttpError
-from .._prometheus import Head, Prometheus, Series
-from .._units import human_duration
-from . import not_known, not_prometheus, part
+from .._prometheus import Head, Prometheus
+from . import churn, not_known, not_prometheus, part
+from .dashboards import Dashboards
+from .label_sets import (
+    EXAMPLES,
+    PART_LABELS,
+    TARGET_LABELS,
+    VALUES,
+    Family,
+    Label,
+    Limits,
+    Metric,
+    blamed,
+    families,
+    pattern,
+    values_pattern,
+)
+from .offers import Ground, missed, offers, saved
+from .readers import Reader, of_dashboards, of_rules
+from .reads import LEGACY_NAME
+from .series_cost import OWN, QUERIED_SERIES, count, heaps, intervals, prices, samples_a_second
 
 # What a report shows, and what one run may ask of a server that may be short of breath.
 ROWS = 1000
@@ -35,204 +53,31 @@ SHOWN = 20
 EXAMINED = 20
 AT_ONCE = 4
 SECONDS = 60.0
-VALUES = 10_000
-EXAMPLES = 5
-# A metric with more series is counted from the index alone, not by a query.
-QUERIED_SERIES = 100_000
+# What two moments of the last hour are apart at which series are tried to be told apart.
+APART = "10m"
+# A target with so many times the label sets of the average one is named.
+OUTSTANDING = 2.0
 
-LEGACY_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
-# Set by the scrape, so the publisher is not to blame for them.
-TARGET_LABELS = ("job", "instance")
-# These tell the parts of one observation apart.
-PART_LABELS = ("le", "quantile")
-# Njord's own: as many values as are traded, and no more.
-BOUNDED_LABELS = ("strategy_id", "symbol", "venue", "side", "result")
-PART_SUFFIXES = ("_bucket", "_count", "_sum", "_created")
-HEAD_GROWTH_WARNING = 0.5
-
-# What values look like that never end. In the order of trial, in the syntax that Python and RE2 share.
-PATTERNS = (
-    ("UUIDs", r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"),
-    ("dates with a time", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*"),
-    ("unix times", r"[12]\d{9}(?:\d{3}){0,3}(?:\.\d+)?"),
-    ("numbers", r"\d+"),
-    ("hexadecimal ids", r"(?:0x)?[0-9a-fA-F]{8,}"),
-    ("network addresses", r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"),
-    ("e-mail addresses", r"[^@ ]+@[^@ ]+\.[^@ ]+"),
-    ("names with a running number", r"[A-Za-z][A-Za-z_.:#/-]*\d{2,}"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Label sets are those of one metric at one target; see ``label_sets`` of :class:`Metric`."""
-
-    label_sets_warning: int
-    label_sets_critical: int
-    head_series_warning: int
-
-    def severity(self, label_sets: int) -> str:
-        if label_sets > self.label_sets_critical:
-            return "critical"
-        return "warning" if label_sets > self.label_sets_warning else "ok"
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """What was published under one name.
-
-    :param counted: the series name that has one series for each label set.
-    :param label_sets: series of ``counted`` in the head.
-    :param series: series of all its names in the head.
-    """
-
-    name: str
-    counted: str
-    label_sets: int
-    series: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Label:
-    """One label of a metric.
-
-    :param values: how many in the head; at least so many where it is :data:`VALUES`.
-    :param pattern: name of the one of :data:`PATTERNS` that most values have; empty where none.
-    """
-
-    name: str
-    values: int
-    examples: list[str]
-    pattern: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """A metric that was looked into.
-
-    :param targets: values of ``instance`` it has in the head, at least 1.
-    :param label_sets: in the head, per target, without ``le`` and ``quantile``.
-    :param labels: without those of the target; the one with the most values first.
-    :param active: label sets over all targets at this moment; None where there are too many to ask for.
-    :param without: how many of them would be left without the labels to blame.
-    :param blamed: labels whose values make the label sets; empty where no label alone does.
-    """
-
-    family: Family
-    targets: int
-    label_sets: int
-    jobs: list[str]
-    labels: list[Label]
-    active: int | None
-    without: int | None
-    blamed: list[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Relabelling:
-    """What ends it at the scrape. :param text: for a scrape job of prometheus.yml; empty where none would do."""
-
-    text: str
-    advice: str
-
-
-def families(series_by_metric: t.Iterable[tuple[str, int]]) -> list[Family]:
-    """Series names put together as they were published, the one with the most label sets first."""
-    counts = dict(series_by_metric)
-    parts: dict[str, list[str]] = {}
-    for name in counts:
-        base = next((name[: -len(suffix)] for suffix in PART_SUFFIXES if name.endswith(suffix)), name)
-        # A histogram or a summary has its count; a gauge called x_sum has not.
-        parts.setdefault(base if f"{base}_count" in counts and f"{base}_sum" in counts else name, []).append(name)
-    found = []
-    for name, names in parts.items():
-        counted = f"{name}_count" if f"{name}_count" in names else name
-        found.append(Family(name, counted, counts[counted], sum(counts[part] for part in names)))
-    return sorted(found, key=lambda family: (-family.label_sets, family.name))
-
-
-def pattern(values: t.Sequence[str]) -> str:
-    """Name of the pattern that at least half of the values have in whole; empty where there is none."""
-    for name, expression in PATTERNS:
-        if values and 2 * sum(1 for value in values if re.fullmatch(expression, value)) >= len(values):
-            return name
-    return ""
-
-
-def blamed(labels: t.Sequence[Label], limits: Limits) -> list[str]:
-    """Labels that make the label sets, those that go along with the first (order and client order) among them."""
-    suspects = [label for label in labels if label.pattern or label.name not in BOUNDED_LABELS]
-    if not suspects:
-        return []
-    first = suspects[0]
-    many = first.values > limits.label_sets_warning or (first.pattern and 2 * first.values >= labels[0].values)
-    return [label.name for label in suspects if 2 * label.values >= first.values] if many else []
-
-
-def relabelling(metric: Metric, recorded: bool) -> Relabelling:
-    """What to do about a metric, as one who was burnt by ``labeldrop`` would do it.
-
-    ``labeldrop`` takes the label from every metric of the scrape; and where two series differ in nothing else,
-    Prometheus keeps the first of each scrape and drops the others without an error: a counter becomes a lottery.
-    So a label is only ever emptied on the one metric, and only where no two series become the same; elsewhere the
-    series go.
-
-    :param recorded: it comes from a recording rule, not from a scrape.
-    """
-    name = metric.family.name
-    if recorded:
-        return Relabelling("", f"It comes from a recording rule: aggregate {name} in its expression by fewer labels.")
-    if not metric.blamed:
-        largest = " x ".join(f"{label.name} ({label.values})" for label in metric.labels[:3])
-        return Relabelling(
-            "",
-            f"No label without end makes them, but their combination: {largest}. Publish {name} with fewer labels, or "
-            "raise the limit where every combination is wanted; relabelling cannot add series up.",
-        )
-    first = next(label for label in metric.labels if label.name == metric.blamed[0])
-    source = f"Publish {name} without {' and '.join(metric.blamed)}; bounded labels are {', '.join(BOUNDED_LABELS)}."
-    into = ", ".join(metric.jobs) or "that scrapes it"
-    names = re.escape(name) + ("" if metric.family.counted == name else f"(?:{'|'.join(PART_SUFFIXES)})?")
-    head = f"# scrape job {into}\nmetric_relabel_configs:\n"
-    if metric.active and metric.without == metric.active:
-        rules = "".join(
-            f"  - source_labels: [__name__]\n    regex: {quoted(names)}\n"
-            f"    target_label: {blame}\n    replacement: ''\n    action: replace\n"
-            for blame in metric.blamed
-        )
-        return Relabelling(
-            head + rules,
-            f"{source} Until then the relabelling in the evidence empties the label on this metric only. No two series "
-            "become the same today, so nothing is lost but the label; a counter then shows a reset where one value "
-            "follows another. See that prometheus_target_scrapes_sample_duplicate_timestamp_total stays still.",
-        )
-    expression = quoted(f"{names};{dict(PATTERNS).get(first.pattern, '.+')}")
-    which = f"such values of {first.name} ({first.pattern})" if first.pattern else f"any value of {first.name}"
-    return Relabelling(
-        f"{head}  - source_labels: [__name__, {first.name}]\n    regex: {expression}\n    action: drop\n",
-        f"{source} Until then the relabelling in the evidence drops each of its series with {which}: "
-        f"rules and dashboards on {name} then see only the others. Dropping the label instead would make series the "
-        "same, of which Prometheus keeps one at random.",
-    )
-
-
-def quoted(text: str) -> str:
-    """For YAML. A metric of Prometheus 3 may have any name."""
-    return "'" + text.replace("'", "''") + "'"
+# Label sets now by (job, instance).
+Now = t.Mapping[t.Tuple[str, ...], int]
 
 
 class Look:
     """One look at the cardinality of a server; :meth:`findings` takes it.
 
-    :param window: seconds over which the growth of the head is told.
+    :param window: seconds over which growth and churn of the head are told.
+    :param dashboards: who else reads, beside the rules of the server; None where none were given.
     """
 
-    def __init__(self, client: Prometheus, limits: Limits, window: float) -> None:
+    def __init__(self, client: Prometheus, limits: Limits, window: float, dashboards: Dashboards | None = None) -> None:
         self.client = client
         self.limits = limits
         self.window = window
+        self.dashboards = dashboards
         self.head: Head | None = None
         self.metrics: list[Metric] = []
+        self._offers: dict[str, list[dict[str, t.Any]]] = {}
+        self._page: Exposition | HttpError = Exposition()
         self._ends = time.monotonic() + SECONDS
 
     def findings(self) -> list[Finding]:
@@ -258,6 +103,8 @@ class Look:
                 "jobs": metric.jobs,
                 "blamed": metric.blamed,
                 "labels": [dataclasses.asdict(label) for label in metric.labels],
+                "samples_per_second": metric.samples,
+                "offers": self._offers[metric.family.name],
             }
             for metric in sorted(self.metrics, key=lambda metric: -metric.label_sets)
         ]
@@ -266,6 +113,7 @@ class Look:
         head = self.head = self.client.head(ROWS)
         largest = families(head.series_by_metric)
         candidates = [family for family in largest if family.label_sets > self.limits.label_sets_warning]
+        self._page = self._own_page()
         of_metrics = self._of_metrics(head, candidates)
         per_target = {metric.family.name: metric.label_sets for metric in self.metrics}
         bars = [
@@ -282,7 +130,7 @@ class Look:
             of_metrics.append(Finding("cardinality.metric", "all metrics", "ok", summary))
         return [
             self._size(head, bars),
-            *part("cardinality.growth", self.client.server.url, lambda: [self._growth(head)]),
+            *self._of_past(head),
             *of_metrics,
             self._labels(head),
         ]
@@ -332,36 +180,24 @@ class Look:
         remedy = "The findings cardinality.metric say which metrics carry them, and what to do."
         return Finding("cardinality.label", "all labels", "warning", summary, evidence, remedy)
 
-    def _growth(self, head: Head) -> Finding:
-        check, subject = "cardinality.growth", self.client.server.url
-        query = "prometheus_tsdb_head_series"
-        now = self.client.query("time()")[0].value
-        step = max(self.window / 200, 1.0)
-        # One server may scrape another: ours is the one that says what the head says.
-        found = min(
-            self.client.query_range(query, now - self.window, now, step),
-            key=lambda series: abs(series.points[-1][1] - head.series),
-            default=Series({}, []),
-        )
-        asked = {"query": query, "window_seconds": self.window}
-        if len(found.points) < 2:
-            summary = "How the head grew is not known: Prometheus does not scrape itself, or has only just begun to."
-            remedy = "See whether a scrape job for Prometheus itself is there; the role prometheus brings one."
-            return Finding(check, subject, "unknown", summary, asked, remedy)
-        (start, first), (end, last) = found.points[0], found.points[-1]
-        share = last / first - 1 if first else 0.0
-        line = {"label": "series in the head", "points": found.points, "style": "measured"}
-        evidence = {
-            **asked,
-            "figures": {"head_growth_ratio": round(share, 4)},
-            "chart": {"kind": "lines", "title": "Series in the head", "unit": "series", "lines": [line], "limits": []},
-        }
-        summary = f"The head went from {first:.0f} to {last:.0f} series in {human_duration(end - start)}."
-        # A young server always grows.
-        if share <= HEAD_GROWTH_WARNING or end - start < self.window / 2:
-            return Finding(check, subject, "ok", summary, evidence)
-        remedy = "Compare the largest metrics with those of the report before."
-        return Finding(check, subject, "warning", summary, evidence, remedy)
+    def _own_page(self) -> Exposition | HttpError:
+        """What the server says about itself, or why that is not known."""
+        try:
+            return self.client.own_page((*OWN, *churn.OWN))
+        except HttpError as error:
+            return error
+
+    def _of_past(self, head: Head) -> list[Finding]:
+        subject = self.client.server.url
+        try:
+            past = churn.past(self.client, head, self.window)
+        except HttpError as error:
+            return [not_known(check, subject, error) for check in ("cardinality.growth", "cardinality.churn")]
+        growth = churn.growth(past, subject, self.window)
+        if isinstance(self._page, HttpError):
+            return [growth, not_known("cardinality.churn", subject, self._page)]
+        look = churn.Look(self.client, head, past, self._page, prices(self._page, head))
+        return [growth, look.finding(self.metrics)]
 
     def _overflow(self) -> list[Finding]:
         check, subject = "cardinality.overflow", "njord-prometheus-exporter"
@@ -393,23 +229,21 @@ class Look:
         return [Finding(check, subject, "warning", summary, evidence, remedy)]
 
     def _of_metrics(self, head: Head, candidates: list[Family]) -> list[Finding]:
+        counted = self._counted(candidates)
+        candidates = [family for family in candidates if self._may_be_over(family, counted.get(family.counted))]
         if not candidates:
             return []
-        try:
-            recorded = {rule.name for rule in self.client.rules() if rule.kind == "recording"}
-        except HttpError:
-            # Where the rules cannot be asked, the missing job says that it was not scraped.
-            recorded = set()
+        ground = self._ground(head)
 
         def look(family: Family) -> Finding | None:
             try:
-                metric = self._examined(family, head)
+                metric = self._examined(family, head, counted.get(family.counted), ground)
             except HttpError as error:
                 return self._not_examined(family, error)
             if metric is None:
                 return None
             self.metrics.append(metric)
-            return self._offender(metric, family.name in recorded)
+            return self._offender(metric, ground)
 
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             found = [finding for finding in pool.map(look, candidates[:EXAMINED]) if finding]
@@ -424,9 +258,57 @@ class Look:
             found.append(Finding("cardinality.metric", "further metrics", "unknown", summary, evidence, remedy))
         return found
 
-    def _examined(self, family: Family, head: Head) -> Metric | None:
+    def _counted(self, candidates: list[Family]) -> dict[str, Now]:
+        """Series that each has now, by job and target, some metrics at once; those that could not be asked are left
+        out, and looked into one by one."""
+
+        def ask(heap: list[Family]) -> dict[str, dict[tuple[str, ...], int]]:
+            try:
+                self._in_time(heap[0].counted)
+                return count(self.client, [family.counted for family in heap], TARGET_LABELS)
+            except HttpError:
+                return {}
+
+        asked = heaps(candidates[: 2 * EXAMINED], lambda family: (family.counted, family.label_sets))
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            return {name: now for found in pool.map(ask, asked) for name, now in found.items()}
+
+    def _may_be_over(self, family: Family, now: Now | None) -> bool:
+        """Whether it may be over the limit at one target; one whose series have all ended may be."""
+        if not now:
+            return True
+        most = max(max(now.values()), math.ceil(family.label_sets / len(now)))
+        return self.limits.severity(most) != "ok"
+
+    def _ground(self, head: Head) -> Ground:
+        """What all advice stands on; what of it cannot be asked is named in it."""
+        not_read = []
+        readers: list[Reader] = []
+        recorded: frozenset[str] = frozenset()
+        scraped: dict[str, float] = {}
+        try:
+            rules = self.client.rules()
+            readers += of_rules(rules)
+            recorded = frozenset(rule.name for rule in rules if rule.kind == "recording")
+        except HttpError as error:
+            # The missing job says then that it was not scraped.
+            not_read.append(f"which rules there are is not known: {error}")
+        if self.dashboards is None:
+            not_read.append("no dashboards were given")
+        else:
+            readers += of_dashboards(self.dashboards)
+            not_read += [f"there is no dashboard in {path}" for path in self.dashboards.empty]
+        try:
+            scraped = intervals(self.client.targets())
+        except HttpError as error:
+            not_read.append(f"the scrape jobs are not known: {error}")
+        known = None if isinstance(self._page, HttpError) else prices(self._page, head)
+        return Ground(known, scraped, recorded, readers, not_read)
+
+    def _examined(self, family: Family, head: Head, now: Now | None, ground: Ground) -> Metric | None:
         """What makes the label sets of a metric; None where it is within the limits at each of its targets.
 
+        :param now: its series now; None where that is not known.
         :raises HttpError: where it could not be asked, or the time for asking is over.
         """
         counted = f"{{__name__={json.dumps(family.counted)}}}"
@@ -438,8 +320,10 @@ class Look:
 
         names = self.client.label_names(counted, start, end)
         targets = max(1, len(values("instance")))
-        parts = [max(1, len(values(label))) for label in PART_LABELS if label in names]
-        label_sets = math.ceil(family.label_sets / math.prod(parts) / targets)
+        part_labels = [label for label in PART_LABELS if label in names]
+        parts = math.prod(max(1, len(values(label))) for label in part_labels)
+        average = math.ceil(family.label_sets / parts / targets)
+        label_sets = max(average, math.ceil(max(now.values()) / parts) if now else 0)
         if self.limits.severity(label_sets) == "ok":
             return None
         own = [name for name in names if name not in ("__name__", *TARGET_LABELS, *PART_LABELS)]
@@ -451,16 +335,52 @@ class Look:
         active = without = None
         if family.series <= QUERIED_SERIES:
             self._in_time(counted)
-            active = self._count(counted, PART_LABELS)
+            is_known = now is not None and not part_labels
+            active = sum(now.values()) if is_known and now is not None else self._count(counted, PART_LABELS)
             without = self._count(counted, (*PART_LABELS, *blame)) if blame else active
         if without is not None and without * 2 > label_sets * targets:
             # Without them nearly as many are left: other labels make them as well.
             blame = []
-        return Metric(family, targets, label_sets, values("job"), labels, active, without, blame)
+        rule = family.name in ground.recorded
+        by_job: dict[str, float] = {}
+        for (job, _instance), series in (now or {}).items():
+            by_job[job] = by_job.get(job, 0.0) + series * family.series / family.label_sets
+        metric = Metric(
+            family=family,
+            targets=targets,
+            label_sets=label_sets,
+            jobs=sorted({job for job in by_job if job}) or values("job"),
+            labels=labels,
+            active=active,
+            without=without,
+            blamed=blame,
+            busiest=tuple(
+                (job, instance, math.ceil(series / parts))
+                for (job, instance), series in sorted((now or {}).items(), key=lambda item: -item[1])[:SHOWN]
+            ),
+            samples=None if now is None or rule else samples_a_second(by_job, ground.scraped),
+        )
+        return dataclasses.replace(metric, **self._told_apart(metric, counted))
+
+    def _told_apart(self, metric: Metric, counted: str) -> dict[str, t.Any]:
+        """What the choice between taking a label away and dropping series needs to know."""
+        first = metric.first_blamed
+        if first is None or not metric.active:
+            return {}
+        self._in_time(counted)
+        if metric.without == metric.active:
+            left = _without((*PART_LABELS, *metric.blamed), counted)
+            apart = f"max_over_time((count({_without(PART_LABELS, counted)}) - count({left}))[1h:{APART}])"
+            # A young server has no such moment.
+            found = self.client.query(apart)
+            return {"merging": int(found[0].value) if found else None}
+        label = first.name if LEGACY_NAME.fullmatch(first.name) else json.dumps(first.name)
+        bearing = f"{counted[:-1]}, {label}=~{json.dumps(values_pattern(first))}}}"
+        return {"bearing": self._count(bearing, PART_LABELS)}
 
     def _count(self, selector: str, without: t.Iterable[str]) -> int:
-        names = ", ".join(name if LEGACY_NAME.fullmatch(name) else json.dumps(name) for name in without)
-        return int(sum(sample.value for sample in self.client.query(f"count(count without ({names}) ({selector}))")))
+        query = f"count({_without(without, selector)})"
+        return int(sum(sample.value for sample in self.client.query(query)))
 
     def _in_time(self, selector: str) -> None:
         if time.monotonic() > self._ends:
@@ -474,32 +394,49 @@ class Look:
             evidence={**unknown.evidence, "figures": {"head_label_sets": family.label_sets}},
         )
 
-    def _offender(self, metric: Metric, recorded: bool) -> Finding:
+    def _offender(self, metric: Metric, ground: Ground) -> Finding:
         severity = self.limits.severity(metric.label_sets)
         limit = self.limits.label_sets_critical if severity == "critical" else self.limits.label_sets_warning
-        advice = relabelling(metric, recorded)
+        ways = offers(metric, ground)
+        best = ways[0]
+        self._offers[metric.family.name] = [way.row() for way in ways]
         summary = f"{metric.family.name} has {metric.label_sets} label sets in the head at one target, above {limit}"
-        first = next((label for label in metric.labels if label.name in metric.blamed), None)
+        first = metric.first_blamed
         if first:
             least = "at least " if first.values >= VALUES else ""
             looks = f", which look like {first.pattern}" if first.pattern else ""
             summary += (
                 f": the label {first.name} has {least}{first.values} values{looks} ({', '.join(first.examples[:2])})"
             )
-        churn = metric.label_sets * metric.targets / metric.active if metric.active else None
+        if len(metric.busiest) > 1:
+            job, instance, most = metric.busiest[0]
+            if most > OUTSTANDING * (metric.active or 0) / max(1, metric.targets):
+                summary += f"; the target {instance} of the job {job} has the most, {most}"
+        churned = metric.family.label_sets / metric.active if metric.active else None
         evidence = {
             "asked": "GET /api/v1/status/tsdb, /api/v1/labels and /api/v1/label/NAME/values for "
             f"{metric.family.counted}, count(count without (LABELS) ({metric.family.counted}))",
             "figures": {"head_label_sets": metric.label_sets, "head_series": metric.family.series},
             "jobs": metric.jobs,
             "targets": metric.targets,
+            "busiest_targets": metric.busiest,
             "labels": [{**dataclasses.asdict(label), "blamed": label.name in metric.blamed} for label in metric.labels],
             "label_sets_now": metric.active,
             "label_sets_now_without_blamed": metric.without,
-            "head_to_now_ratio": round(churn, 2) if churn else None,
-            "relabelling": advice.text,
+            "series_that_would_merge_in_the_last_hour": metric.merging,
+            "head_to_now_ratio": round(churned, 2) if churned else None,
+            "samples_per_second": metric.samples,
+            "prices": ground.prices.evidence() if ground.prices else {"not_known": str(self._page)},
+            "relabelling": best.text,
+            "offers": self._offers[metric.family.name],
+            "not_read": list(ground.not_read),
         }
         if metric.active == 0:
             summary += "; none of them is alive now"
-        remedy = f"{advice.advice} The head forgets what ended within three hours."
+        remedy = f"{best.advice}{saved(best)}{missed(best, ground)} The head forgets what ended within three hours."
         return Finding("cardinality.metric", metric.family.name, severity, f"{summary}.", evidence, remedy)
+
+
+def _without(labels: t.Iterable[str], selector: str) -> str:
+    names = ", ".join(name if LEGACY_NAME.fullmatch(name) else json.dumps(name) for name in labels)
+    return f"count without ({names}) ({selector})"

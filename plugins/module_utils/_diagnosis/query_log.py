@@ -37,8 +37,10 @@ RULE, REQUEST, OTHER = "rule", "request", "other"
 KEPT = 1000
 ORIGINS = 1000
 FURTHER = "further"
-# Of a text of a query; a longer one is told from others by its hash.
+# Of a text of a query; a longer one is told from others by its hash. Prometheus itself cuts none.
 LONGEST_QUERY = 4096
+# Of longer ones of clients so many characters are kept in all, for who needs the whole of them.
+_WHOLE = 4 * 1024 * 1024
 # Examples of failed queries of each kind, and characters of a line that is not understood.
 EXAMPLES = 5
 EXAMPLE = 160
@@ -231,6 +233,7 @@ class Summary:
     :ivar rest: by origin, of the queries that are not kept.
     :ivar floor: seconds; no query that is not kept took more, of any one origin.
     :ivar failures: by the name of an :class:`ErrorKind`.
+    :ivar whole: longer queries of clients by their shortened text, as long as there is room.
     :ivar not_understood: by the reason, how many lines and the beginning of one.
     :ivar outside: lines before or after the window.
     :ivar first: unix seconds of the oldest line inside of it, infinite where there is none, like ``last``.
@@ -241,6 +244,7 @@ class Summary:
         self.rest: dict[Origin, Stats] = {}
         self.floor: float = 0.0
         self.failures: dict[str, Failures] = {}
+        self.whole: dict[str, str] = {}
         self.not_understood: dict[str, tuple[int, str]] = {}
         self.understood: int = 0
         self.outside: int = 0
@@ -261,15 +265,43 @@ class Summary:
             found = self.queries[origin, query] = Stats(self.floor)
         return found
 
-    def prune(self) -> None:
-        """Drops all but the :data:`KEPT` queries with the most time; their figures go to the rest of their origin."""
-        ranked = sorted(self.queries.items(), key=lambda item: item[1].seconds + item[1].missing, reverse=True)
-        self.queries = dict(ranked[:KEPT])
-        for (origin, _query), stats in ranked[KEPT:]:
-            self.floor = max(self.floor, stats.seconds + stats.missing)
-            # What it lacks is in the rest already.
-            stats.missing = 0.0
-            self.rest.setdefault(origin, Stats()).merge(stats)
+    def admit(self, seconds: t.Mapping[tuple[Origin, str], float]) -> set[tuple[Origin, str]]:
+        """Makes room for what some queries took more; those of them that are not kept, whose figures go to the rest."""
+        new = sum(1 for key in seconds if key not in self.queries)
+        return self.prune(seconds) if len(self.queries) + new > 2 * KEPT else set()
+
+    def prune(self, more: t.Mapping[tuple[Origin, str], float] | None = None) -> set[tuple[Origin, str]]:
+        """Drops all but the :data:`KEPT` queries with the most time; their figures go to the rest of their origin.
+
+        :param more: seconds that are to come of some; which of them are dropped is returned, and the others are made.
+        """
+        coming = more or {}
+        ranks = {key: stats.seconds + stats.missing + coming.get(key, 0.0) for key, stats in self.queries.items()}
+        for key, seconds in coming.items():
+            if key not in ranks:
+                ranks[key] = self.floor + seconds
+        ranked = sorted(ranks, key=ranks.__getitem__, reverse=True)
+        before, dropped = self.floor, ranked[KEPT:]
+        for key in ranked[:KEPT]:
+            if key not in self.queries:
+                self.queries[key] = Stats(before)
+        for key in dropped:
+            self.floor = max(self.floor, ranks[key])
+            stats = self.queries.pop(key, None)
+            if stats:
+                # What it lacks is in the rest already.
+                stats.missing = 0.0
+                self.rest.setdefault(key[0], Stats()).merge(stats)
+        if self.whole:
+            kept = {stats.text for stats in self.queries.values()}
+            self.whole = {text: query for text, query in self.whole.items() if text in kept}
+        return {key for key in dropped if key in coming}
+
+    def keep(self, origin: Origin, text: str, query: str) -> None:
+        """The whole of a query whose text was shortened. Those of rules are known from the server."""
+        room = _WHOLE - sum(map(len, self.whole.values()))
+        if origin.kind != RULE and text not in self.whole and len(query) <= room:
+            self.whole[text] = query
 
     def merge(self, other: Summary) -> None:
         mine, theirs = self.floor, other.floor
@@ -292,6 +324,9 @@ class Summary:
             for message, query, origin in failure.examples:
                 self.fail(name, message, query, origin, 0)
             self.failures[name].count += failure.count
+        for (origin, _query), stats in other.queries.items():
+            if stats.text in other.whole:
+                self.keep(origin, stats.text, other.whole[stats.text])
         for reason, (count, example) in other.not_understood.items():
             self.skip(reason, example, count)
         self.understood += other.understood
@@ -355,6 +390,11 @@ _STRING_OR_TIME = re.compile(
 )
 
 
+_RANGE = re.compile(r"""\[\s*[0-9][^\]"'`]*\]""")
+# With one of these a query is not cut into strings and the rest by its quotes alone, or has more than ranges.
+_UNUSUAL = frozenset("\\'`@")
+
+
 def shape(query: str) -> str:
     """A query without its ranges (``[3607s]``) and fixed times (``@ 1700000000``), which dashboards count out anew.
 
@@ -362,6 +402,10 @@ def shape(query: str) -> str:
     """
     if "[" not in query and "@" not in query:
         return query
+    pieces = query.split('"')
+    if not _UNUSUAL.intersection(query) and "[" not in "".join(pieces[1::2]):
+        # Strings without a bracket need not be told from the rest, which takes most of the time.
+        return _RANGE.sub("[...]", query)
     return _STRING_OR_TIME.sub(
         lambda found: found.group() if found.group("string") else "[...]" if found.group().startswith("[") else "@ ...",
         query,
@@ -449,6 +493,15 @@ class _Waiting:
         self.asked: bytes = b""
 
 
+def _add(stats: Stats, waiting: _Waiting, text: str, path: str) -> None:
+    """:param text: of the longest of what waits, like ``path``."""
+    figures = waiting.figures
+    stats.add(figures[0::4], figures[1::4], figures[2::4], figures[3::4])
+    if stats.slowest is None or waiting.longest > stats.slowest.seconds:
+        at, range_ = waiting.at.decode(), _range(waiting.head, waiting.asked)
+        stats.slowest = Slowest(waiting.longest, text, at, *range_, path)
+
+
 class Reader:
     """Reads lines into ``summary``, which is whole after :meth:`finish`.
 
@@ -466,6 +519,8 @@ class Reader:
         self._names: dict[_Key, tuple[Origin, str, str, str]] = {}
         self._names_bytes = 0
         self._origins: dict[Origin, Origin] = {}
+        # Who asked and the path, by a part of a line.
+        self._asked: dict[bytes, tuple[Origin, str]] = {}
 
     def feed(self, lines: bytes) -> None:
         """
@@ -527,22 +582,46 @@ class Reader:
         self._pending_lines += count
 
     def _flush(self) -> None:
+        named: dict[tuple[Origin, str], list[tuple[_Waiting, bytes, str, str]]] = {}
         for key, waiting in self._pending.items():
-            figures = waiting.figures
-            seconds = figures[0::4]
             try:
                 origin, query, text, path = self._name(key)
             except ValueError:
                 # Two lines that ran into one another, and fit.
-                self.summary.understood -= len(seconds)
-                self.summary.skip(_NO_JSON, key[0][:EXAMPLE].decode("utf-8", "replace"), len(seconds))
+                lines = len(waiting.figures) // 4
+                self.summary.understood -= lines
+                self.summary.skip(_NO_JSON, key[0][:EXAMPLE].decode("utf-8", "replace"), lines)
                 continue
-            stats = self.summary.stats(origin, query)
-            stats.asked(text)
-            stats.add(seconds, figures[1::4], figures[2::4], figures[3::4])
-            if stats.slowest is None or waiting.longest > stats.slowest.seconds:
-                at, range_ = waiting.at.decode(), _range(waiting.head, waiting.asked)
-                stats.slowest = Slowest(waiting.longest, text, at, *range_, path)
+            named.setdefault((origin, query), []).append((waiting, key[0], text, path))
+        seconds = {name: sum(sum(row[0].figures[0::4]) for row in rows) for name, rows in named.items()}
+        rest: dict[Origin, _Waiting] = {}
+        slowest: dict[Origin, tuple[str, str]] = {}
+        refused = self.summary.admit(seconds)
+        for (origin, query), rows in named.items():
+            if (origin, query) not in refused:
+                stats = self.summary.stats(origin, query)
+                for waiting, raw, text, path in rows:
+                    stats.asked(text)
+                    if len(text) > LONGEST_QUERY:
+                        self.summary.keep(origin, text, _text(raw))
+                    _add(stats, waiting, text, path)
+                continue
+            # One origin has many such, each of them seen once: so they are added up at once.
+            whole = rest.get(origin)
+            if whole is None:
+                whole = rest[origin] = _Waiting()
+            for waiting, _raw, text, path in rows:
+                whole.figures.extend(waiting.figures)
+                if waiting.longest > whole.longest:
+                    whole.longest, whole.at, whole.head, whole.asked = (
+                        waiting.longest,
+                        waiting.at,
+                        waiting.head,
+                        waiting.asked,
+                    )
+                    slowest[origin] = text, path
+        for origin, whole in rest.items():
+            _add(self.summary.rest.setdefault(origin, Stats()), whole, *slowest[origin])
         self._pending.clear()
         self._pending_lines = 0
 
@@ -553,9 +632,14 @@ class Reader:
         """
         found = self._names.get(key)
         if found is None:
-            text = str(json.loads(b'"' + key[0] + b'"'))
-            origin, path = _origin(json.loads(b"{" + key[1]))
-            found = self._known(origin), _folded(origin, text), _short(text), path
+            text = _text(key[0])
+            who = self._asked.get(key[1])
+            if who is None:
+                origin, path = _origin(json.loads(b"{" + key[1]))
+                who = self._known(origin), path
+                if len(self._asked) < _SHAPES:
+                    self._asked[key[1]] = who
+            found = who[0], _folded(who[0], text), _short(text), who[1]
             if self._names_bytes > _REMEMBERED:
                 self._names.clear()
                 self._names_bytes = 0
@@ -593,7 +677,7 @@ class Reader:
                 at, who = layout(head, asked, tail)
                 (queued,), (seconds,), (samples,), (peak,) = _numbers([figures])
                 origin, path = _origin(json.loads(b"{" + who))
-                text = str(json.loads(b'"' + query + b'"'))
+                text = _text(query)
                 range_ = _range(head, asked)
             except ValueError:
                 continue
@@ -611,6 +695,8 @@ class Reader:
         found.add([record.seconds], [record.queued], [record.samples], [record.peak])
         text = _short(record.query)
         found.asked(text)
+        if len(text) > LONGEST_QUERY:
+            self.summary.keep(origin, text, record.query)
         self.summary.understood += 1
         if found.slowest is None or record.seconds > found.slowest.seconds:
             found.slowest = Slowest(record.seconds, text, record.at, record.start, record.end, record.step, record.path)
@@ -671,6 +757,21 @@ def _numbers(figures: list[bytes]) -> tuple[list[float], list[float], list[int],
     if not all(min(values) >= 0 and max(values) < _MOST for values in found) or len(words) != 4 * len(figures):
         raise ValueError("a figure is too large")
     return found
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _text(string: bytes) -> str:
+    """A string of JSON without its quotes.
+
+    :raises ValueError: where it is none.
+    """
+    text = '"' + string.decode() + '"'
+    found, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError("two strings")
+    return str(found)
 
 
 def _range(head: bytes, asked: bytes) -> tuple[str, str, float]:

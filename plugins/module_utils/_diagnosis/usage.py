@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import json
 import re
 import time
 import typing as t
@@ -30,16 +29,18 @@ from pathlib import Path
 
 from .._finding import Finding
 from .._http import HttpError, first_line
-from .._prometheus import Head, Prometheus, Rule
+from .._prometheus import AUDIT, Head, Prometheus, Rule
 from .._units import human_duration
 from . import not_prometheus, part
-from .cardinality import QUERIED_SERIES, quoted
 from .dashboards import Dashboards
 from .dashboards import read as read_dashboards
 from .query_log import LONGEST_QUERY, RULE, UNFINISHED
 from .query_log_files import Log
 from .query_log_files import read as read_log
-from .reads import Reads, blank, reads
+from .readers import EXAMPLES, Readers, of_rule
+from .reads import Reads, reads
+from .relabelling import drop_names, scrape_job
+from .series_cost import count, heaps, intervals, samples_a_second
 from .slow_queries import log_file
 
 USAGE, READERS, UNKNOWN, METRIC = "usage.metrics", "usage.readers", "usage.unknown", "usage.metric"
@@ -49,16 +50,11 @@ MOST = 10_000
 # Requests: selectors that the server is asked to match, and counts of the series of some names each.
 SELECTORS = 60
 COUNTS = 20
-COUNTED_SERIES = 50_000
-# Of the names in one question: in the query log it must stand whole, or the next audit would not understand it.
-CHARACTERS = LONGEST_QUERY - 200
 AT_ONCE = 4
 SECONDS = 60.0
-# Of reasons, readers and rows that are shown, and of names in one rule of a drop.
+# Of reasons and rows that are shown.
 SHOWN = 20
-EXAMPLES = 3
 ROWS = 1000
-NAMES_IN_A_RULE = 25
 # A log whose first line is a little younger than the window covers it.
 COVERED = 0.95
 
@@ -76,15 +72,14 @@ MADE_BY_PROMETHEUS = (
     "scrape_series_added",
     "scrape_timeout_seconds",
 )
+# What servers say about themselves: our own audits need it, and so does whoever runs them.
+OF_SERVERS = ("prometheus_", "alertmanager_", "njord_exporter_", "process_", "go_")
 # What is taken there is not in the query log.
 _TAKEN = {
     "/federate": "another server federates from this one",
     "/api/v1/read": "another server reads from this one by remote read",
 }
 _REQUESTS = "prometheus_http_requests_total"
-_ACTION = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_TEMPLATE_STRING = re.compile(r'"((?:\\.|[^"\\])*)"|`([^`]*)`', re.DOTALL)
-_FORMAT = re.compile(r"%[-+# 0-9.]*[a-zA-Z]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,51 +135,6 @@ class Drop:
     series: int
     samples: float | None
     text: str
-
-
-class Readers:
-    """Who reads what. Each table holds, by what is read, a few of those that read it."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, list[str]] = {}
-        self.selectors: dict[str, list[str]] = {}
-        self.maybe: dict[str, list[str]] = {}
-        self.mentioned: dict[str, list[str]] = {}
-        # Why any metric may be read, by who does or what could not be asked.
-        self.anything: dict[str, str] = {}
-        # Clauses that say what is missing.
-        self.missing: list[str] = []
-
-    def add(self, who: str, found: Reads) -> None:
-        for table, keys in (
-            (self.names, found.names),
-            (self.selectors, found.selectors),
-            (self.maybe, found.maybe),
-            (self.mentioned, found.mentioned),
-        ):
-            for key in keys:
-                known = table.setdefault(key, [])
-                if len(known) < EXAMPLES and who not in known:
-                    known.append(who)
-        if found.anything:
-            self.anything.setdefault(who, found.anything)
-
-
-def of_rule(rule: Rule) -> Reads:
-    """What its expression reads, and the queries in its templates (``{{ with query "up" }}``)."""
-    found = reads(rule.query)
-    for text in (*rule.labels.values(), *rule.annotations.values()):
-        for action in _ACTION.findall(text):
-            code = _TEMPLATE_STRING.sub('""', action)
-            if not re.search(r"\bquery\b", code):
-                continue
-            strings = [double or raw for double, raw in _TEMPLATE_STRING.findall(action)]
-            if not strings:
-                found |= Reads(anything="a template of it asks for a query that is put together")
-            for one in strings:
-                # What printf puts in.
-                found |= reads(_FORMAT.sub(blank(0), one.replace('\\"', '"')), [[]])
-    return found
 
 
 class Look:
@@ -329,18 +279,30 @@ class Look:
             missing.append(f"the query log {path} cannot be read: {error.strerror or error}")
             return
         summary = log.summary
+        cut = 0
         for (origin, shape), stats in summary.queries.items():
             # Those of rules are known from the server, and those of a rule that was removed do not matter any more.
             if origin.kind == RULE:
                 continue
             text = stats.text or shape
             self.counts_read["logged"] += 1
-            found = reads(text)
-            if len(text) > LONGEST_QUERY:
-                found |= Reads(anything=f"it is longer than {LONGEST_QUERY} characters, and the rest was not kept")
+            if len(text) > LONGEST_QUERY and text not in summary.whole:
+                cut += 1
+                found = _of_cut(text)
+            else:
+                whole = summary.whole.get(text, text)
+                found = reads(whole)
+                if whole.rstrip().endswith(f"# {AUDIT}"):
+                    # It looked at what it names, as this one does, and uses no more than this.
+                    found = Reads(names=frozenset(name for name in found.names if name.startswith(OF_SERVERS)))
             shown = first_line(" ".join(text.split()))
             self.readers.add(f"query of {origin.name or 'the server'}: {shown}", found)
         missing += self._gaps(path, log)
+        if cut:
+            # A gap in what was read, like a log that is too short: it proves of no metric that somebody may read it.
+            missing.append(
+                f"{cut} logged queries are so long that only their first {LONGEST_QUERY} characters were kept"
+            )
 
     def _gaps(self, path: str, log: Log) -> list[str]:
         """Clauses that say what of the window the log does not tell."""
@@ -424,41 +386,35 @@ class Look:
 
     def _cost(self, recorded: t.Mapping[str, Rule]) -> None:
         self.metrics.sort(key=lambda metric: (-metric.series, metric.name))
-        heaps = _heaps(self._not_used())
-        if len(heaps) > COUNTS:
+        asked = heaps(self._not_used(), lambda metric: (metric.name, metric.series))
+        if len(asked) > COUNTS:
             self._not_counted.append(f"of the smallest it was not asked, as {COUNTS} questions are enough")
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-            for said in pool.map(self._count, heaps[:COUNTS]):
+            for said in pool.map(self._count, asked[:COUNTS]):
                 self._not_counted += [said] if said else []
         try:
             targets = self.client.targets()
         except HttpError as error:
             self._not_counted.append(str(error))
             targets = []
-        for target in targets:
-            job = target.labels.get("job", "")
-            self._intervals[job] = min(self._intervals.get(job, target.interval), target.interval)
+        self._intervals = intervals(targets)
         for metric in self._not_used():
             rule = recorded.get(metric.name)
-            active = metric.active or {}
-            seconds = [rule.interval if rule else self._intervals.get(job, 0.0) for job in active]
-            if metric.active is not None and all(seconds):
-                metric.samples = round(sum(count / each for count, each in zip(active.values(), seconds)), 4)
+            if metric.active is not None:
+                seconds = dict.fromkeys(metric.active, rule.interval) if rule else self._intervals
+                samples = samples_a_second(metric.active, seconds)
+                metric.samples = None if samples is None else round(samples, 4)
 
     def _count(self, heap: list[Metric]) -> str:
         """Asks for the series that some metrics have now. Says why that is not known; empty where it is."""
         if time.monotonic() > self._ends:
             return f"the {SECONDS:g} s for asking were over"
-        names = "|".join(_in_pattern(metric.name) for metric in heap)
         try:
-            samples = self.client.query(f'count by (__name__, job) ({{__name__=~"{names}"}})')
+            found = count(self.client, [metric.name for metric in heap], ["job"])
         except HttpError as error:
             return str(error)
-        found: dict[str, dict[str, int]] = {metric.name: {} for metric in heap}
-        for sample in samples:
-            found[sample.labels["__name__"]][sample.labels.get("job", "")] = int(sample.value)
         for metric in heap:
-            metric.active = found[metric.name]
+            metric.active = {job: series for (job,), series in found[metric.name].items()}
         return ""
 
     # What is said
@@ -554,7 +510,6 @@ class Look:
         figures: dict[str, float] = {"head_series": metric.series}
         if metric.samples is not None:
             figures["samples_per_second"] = metric.samples
-        text = relabelling([metric.name], metric.jobs, self._intervals)
         evidence = {"figures": figures, "jobs": metric.jobs, "usage": metric.usage}
         summary = f"{metric.name} is {metric.usage}: it holds {metric.series} series"
         summary += " and takes " + (
@@ -565,7 +520,7 @@ class Look:
         if metric.recorded_by:
             remedy = f"Remove the rule of the group {metric.recorded_by} that records it: nobody reads what it records."
             return Finding(METRIC, metric.name, "info", summary, evidence, remedy)
-        evidence["relabelling"] = text
+        evidence["relabelling"] = drop_names([re.escape(metric.name)], scrape_job(metric.jobs, self._intervals))
         remedy = "Drop it by the relabelling of the evidence, or publish it no more."
         return Finding(METRIC, metric.name, "info", summary, evidence, remedy)
 
@@ -592,6 +547,12 @@ class Look:
         return Finding(READERS, subject, "info", summary, evidence, remedy)
 
 
+def _of_cut(text: str) -> Reads:
+    """What the beginning of a query reads: each name in it counts as read, as the whole would tell."""
+    found = reads(text[:LONGEST_QUERY])
+    return dataclasses.replace(found, names=found.names | found.mentioned, mentioned=frozenset())
+
+
 def _rate(samples: float) -> str:
     return f"{samples:.0f}" if samples >= 100 else f"{samples:.3g}"
 
@@ -612,28 +573,6 @@ def _keep_parts_together(metrics: t.Mapping[str, Metric]) -> None:
                 metric.usage, metric.readers = most.usage, (f"it belongs to {most.name}",)
 
 
-def _in_pattern(name: str) -> str:
-    """For a regular expression in a string of PromQL."""
-    return json.dumps(re.escape(name), ensure_ascii=False)[1:-1]
-
-
-def _heaps(metrics: t.Iterable[Metric]) -> list[list[Metric]]:
-    """Metrics whose series are counted by one query each, which reads no more than :data:`COUNTED_SERIES` or one."""
-    heaps: list[list[Metric]] = []
-    series = characters = 0
-    for metric in metrics:
-        if metric.series > QUERIED_SERIES:
-            continue
-        length = len(_in_pattern(metric.name)) + 1
-        if not heaps or characters + length > CHARACTERS or series + metric.series > COUNTED_SERIES:
-            heaps.append([])
-            series = characters = 0
-        heaps[-1].append(metric)
-        series += metric.series
-        characters += length
-    return heaps
-
-
 def drops(metrics: t.Sequence[Metric], scraped: t.Container[str]) -> list[Drop]:
     """What to drop of each job, the surely unused apart from the others; the dearest first.
 
@@ -651,7 +590,8 @@ def drops(metrics: t.Sequence[Metric], scraped: t.Container[str]) -> list[Drop]:
             known = [metric for metric in its if metric.samples is not None and metric.active]
             samples = sum(_share(metric, job) * (metric.samples or 0.0) for metric in known)
             series = sum((metric.active or {}).get(job, 0) for metric in its)
-            text = relabelling(names, [job] if job else [], scraped, usage)
+            place = f"{scrape_job([job] if job else [], scraped)}; {usage}"
+            text = drop_names([re.escape(name) for name in names], place)
             found.append(Drop(job, usage, names, series, round(samples, 3) if known else None, text))
     return sorted(found, key=lambda drop: (drop.usage != UNUSED, -drop.series, drop.job))
 
@@ -659,17 +599,3 @@ def drops(metrics: t.Sequence[Metric], scraped: t.Container[str]) -> list[Drop]:
 def _share(metric: Metric, job: str) -> float:
     active = metric.active or {}
     return active.get(job, 0) / sum(active.values()) if active else 0.0
-
-
-def relabelling(names: t.Sequence[str], jobs: t.Sequence[str], scraped: t.Container[str], usage: str = "") -> str:
-    """For a scrape job of prometheus.yml. Prometheus anchors the expression at both ends."""
-    # A page may bring another job's name: a gateway, or another Prometheus.
-    known = [job if job in scraped else f"that brings {job}" for job in jobs]
-    head = f"# scrape job {', '.join(known) or 'that brings them'}{f'; {usage}' if usage else ''}\n"
-    rules = "".join(
-        "  - source_labels: [__name__]\n"
-        f"    regex: {quoted('|'.join(map(re.escape, names[start : start + NAMES_IN_A_RULE])))}\n"
-        "    action: drop\n"
-        for start in range(0, len(names), NAMES_IN_A_RULE)
-    )
-    return f"{head}metric_relabel_configs:\n{rules}"

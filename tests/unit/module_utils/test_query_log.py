@@ -457,3 +457,21 @@ def test_a_file_rotated_while_it_is_read_is_read_once(tmp_path: Path, monkeypatc
     monkeypatch.setattr(query_log_files, "_read_parts", rotate)
     log = read(tmp_path / "query.log", 0, 4e9, 1)
     assert (log.summary.understood, log.problems) == (15, [])
+
+
+@given(st.lists(st.sampled_from(['"', "'", "`", "\\", "[5m]", "[5m", "]", "@ 17", "[", "x", " 7", "#"]), max_size=12))
+def test_the_short_way_to_a_shape_is_the_long_one(pieces: list[str]) -> None:
+    query = "".join(pieces)
+    # An @ without a time stays as it is, and sends a query the long way.
+    assert query_log.shape(query) == query_log.shape(f"{query}\n@")[:-2]
+
+
+def test_of_very_many_queries_in_one_flush_the_costly_are_kept_and_the_totals_are_whole() -> None:
+    reader = query_log.Reader(0, 4e9)
+    summary = reader.summary
+    origin = query_log.Origin(query_log.REQUEST, "a")
+    seconds = {(origin, f"q{number}"): float(number) for number in range(3 * query_log.KEPT)}
+    refused = summary.admit(seconds)
+    assert len(refused) == 2 * query_log.KEPT
+    assert max(seconds[key] for key in refused) == summary.floor == 2 * query_log.KEPT - 1
+    assert set(summary.queries) == set(seconds) - refused

@@ -10,14 +10,15 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import usage
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.cardinality import QUERIED_SERIES
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import query_log, usage
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query_log import KEPT
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series_cost import QUERIED_SERIES
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.usage import Look, Options
 from ansible_collections.njord.telemetry.plugins.module_utils._exposition import Exposition, parse
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import HttpError, Refused, Server, Unauthorised
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import (
+    AUDIT,
     Head,
     Prometheus,
     Rule,
@@ -235,7 +236,6 @@ TAKEN = 'prometheus_http_requests_total{code="200",handler="/federate"} 7\n'
         ({"dashboards": ["/does/not/exist.json"]}, "cannot be read"),
         ({"expression": '{__name__=~"a"}', "label_values": Refused("GET", "no")}, "what matches"),
         ({"expression": "sum($anything)"}, "selects any metric"),
-        ({"log": whole_log("sum(spare) + 0 * " + "0" * 5000)}, "longer than 4096 characters"),
     ],
 )
 def test_where_anything_may_be_read_nothing_is_unused(look: Looked, answers: dict[str, t.Any], said: str) -> None:
@@ -245,6 +245,37 @@ def test_where_anything_may_be_read_nothing_is_unused(look: Looked, answers: dic
     assert found.drop_rows() == []
     assert only(findings, "usage.metrics").severity == "unknown"
     assert said in only(findings, "usage.unknown").summary
+
+
+LONG = "sum(spare) + 0 * " + "0" * 5000 + " + max(fill_seconds_bucket)"
+
+
+def test_a_long_query_is_read_to_its_end(look: Looked) -> None:
+    found = look(log=whole_log(LONG))
+    only(found.findings(), "usage.readers")
+    assert (by_name(found)["spare"], by_name(found)["fill_seconds_bucket"]) == ("used", "used")
+    assert "unused" in by_name(found).values()
+
+
+def test_of_a_query_that_was_cut_the_beginning_is_read_and_nothing_else_is_sure(
+    look: Looked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_log, "_WHOLE", 0)
+    found = look(log=whole_log(LONG))
+    readers = only(found.findings(), "usage.readers")
+    assert (by_name(found)["spare"], by_name(found)["fill_seconds_bucket"]) == ("used", "probably unused")
+    assert "1 logged queries are so long" in readers.summary
+
+
+def test_our_own_audits_use_nothing_but_what_servers_say_about_themselves(look: Looked) -> None:
+    counts = {"spare": 3, "prometheus_tsdb_head_series": 1}
+    queries = ["sum(spare)", "sum(prometheus_tsdb_head_series)", '{__name__=~"spare.*", job="x"}']
+    found = look(counts=counts, log=whole_log(*(f"{query} # {AUDIT}" for query in queries)))
+    found.findings()
+    assert by_name(found) == {"spare": "unused", "prometheus_tsdb_head_series": "used"}
+    others = look(counts=counts, log=whole_log(*queries))
+    others.findings()
+    assert set(by_name(others).values()) == {"used"}
 
 
 @pytest.mark.parametrize("page", [TAKEN.replace(" 7", " 0"), TAKEN.replace("200", "400")])
