@@ -12,9 +12,11 @@ Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 from __future__ import annotations
 
 import dataclasses
-import re
+import json
+import time
 import typing as t
 
+from . import _yaml
 from ._exposition import Exposition
 from ._http import Server, Unreadable
 from ._prometheus import moment, read_page
@@ -28,6 +30,7 @@ class Held:
 
     :param silenced_by: numbers of silences; ``inhibited_by`` fingerprints of alerts; ``muted_by`` names of time
         intervals. None where this version does not say by which.
+    :param group: labels of the group in which its receiver is told of it.
     """
 
     labels: dict[str, str]
@@ -36,17 +39,28 @@ class Held:
     silenced_by: tuple[str, ...]
     inhibited_by: tuple[str, ...]
     muted_by: tuple[str, ...] | None
+    group: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Silence:
-    """:param ends: unix seconds."""
+    """:param ends: unix seconds. :param matchers: as a configuration writes them, all of which must fit."""
 
     number: str
     author: str
     comment: str
     ends: float | None
-    matchers: str
+    matchers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Posted:
+    """An alert to send. :param starts: unix seconds, as ``ends`` is, after which it is resolved."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts: float
+    ends: float
 
 
 class Alertmanager:
@@ -73,6 +87,7 @@ class Alertmanager:
                     silenced_by=tuple(row["status"]["silencedBy"]),
                     inhibited_by=tuple(row["status"]["inhibitedBy"]),
                     muted_by=tuple(row["status"]["mutedBy"]) if "mutedBy" in row["status"] else None,
+                    group=group["labels"],
                 )
                 for group in groups
                 for row in group["alerts"]
@@ -81,14 +96,29 @@ class Alertmanager:
         return self._ask("/api/v2/alerts/groups", read)
 
     def silence(self, number: str) -> Silence:
-        def read(row: t.Any) -> Silence:
-            matchers = ", ".join(
-                f'{one["name"]}{_sign(one.get("isEqual", True), one["isRegex"])}"{one["value"]}"'
-                for one in row["matchers"]
-            )
-            return Silence(row["id"], row["createdBy"], row["comment"], moment(row["endsAt"]), matchers)
+        return self._ask(f"/api/v2/silence/{number}", _silence)
 
-        return self._ask(f"/api/v2/silence/{number}", read)
+    def silences(self) -> list[Silence]:
+        """Those that are in force."""
+
+        def read(rows: t.Any) -> list[Silence]:
+            return [_silence(row) for row in rows if row["status"]["state"] == "active"]
+
+        return self._ask("/api/v2/silences", read)
+
+    def configuration(self) -> str:
+        """With its defaults, and without its secrets."""
+        return self._ask("/api/v2/status", lambda data: str(data["config"]["original"]))
+
+    def send(self, alert: Posted) -> None:
+        """Sends one alert, or the end of one that it has."""
+        row = {
+            "labels": alert.labels,
+            "annotations": alert.annotations,
+            "startsAt": _rfc3339(alert.starts),
+            "endsAt": _rfc3339(alert.ends),
+        }
+        self.server.post_json("/api/v2/alerts", [row])
 
     def integrations(self) -> dict[str, list[str]]:
         """Of each receiver what it has to tell somebody by: ``webhook``, ``email``; by its configuration."""
@@ -114,27 +144,22 @@ class Alertmanager:
 
 def receivers(configuration: str) -> dict[str, list[str]]:
     """Names of the receivers and their integrations, of a configuration as Alertmanager itself writes it."""
-    found: dict[str, list[str]] = {}
-    inside = False
-    name = ""
-    for line in configuration.splitlines():
-        if line and not line[0].isspace() and not line.startswith("-"):
-            inside = line.startswith("receivers:")
-        elif inside and line.startswith("- name:"):
-            name = _scalar(line.partition(":")[2])
-            found[name] = []
-        elif inside and name:
-            integration = re.fullmatch(r"  (\w+)_configs:", line)
-            if integration:
-                found[name].append(integration[1])
-    return found
+    document = _yaml.read(configuration)
+    rows = document.get("receivers") or [] if isinstance(document, dict) else []
+    return {row["name"]: [key[: -len("_configs")] for key in row if key.endswith("_configs")] for row in rows}
 
 
-def _scalar(text: str) -> str:
-    text = text.strip()
-    if text[:1] in ("'", '"') and text[-1:] == text[:1]:
-        return text[1:-1].replace("''", "'") if text[0] == "'" else text[1:-1]
-    return text
+def _silence(row: t.Any) -> Silence:
+    matchers = tuple(
+        f"{one['name']}{_sign(one.get('isEqual', True), one['isRegex'])}{json.dumps(one['value'], ensure_ascii=False)}"
+        for one in row["matchers"]
+    )
+    return Silence(row["id"], row["createdBy"], row["comment"], moment(row["endsAt"]), matchers)
+
+
+def _rfc3339(at: float) -> str:
+    whole, milliseconds = divmod(round(at * 1000), 1000)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03d}Z", time.gmtime(whole))
 
 
 def _sign(equal: bool, regular: bool) -> str:

@@ -146,8 +146,14 @@ class Server:
         """Parameters travel as a form, so that they may be long."""
         return self.exchange("POST", path, parameters, "*/*")
 
-    def exchange(self, method: str, path: str, parameters: dict[str, str] | None, accept: str) -> Answer:
+    def post_json(self, path: str, document: t.Any) -> Answer:
+        return self.exchange("POST", path, None, "*/*", json.dumps(document))
+
+    def exchange(
+        self, method: str, path: str, parameters: dict[str, str] | None, accept: str, document: str | None = None
+    ) -> Answer:
         """
+        :param document: JSON to post instead of parameters.
         :raises HttpError: of the kind that tells why there is no answer.
         """
         asked = f"{method} {self.url.rstrip('/')}{path}"
@@ -155,7 +161,9 @@ class Server:
         target = urllib.parse.urlsplit(self.url).path.rstrip("/") + path
         body: str | None = None
         headers = {"Accept": accept, "User-Agent": "njord.telemetry", "Connection": "close", **self._credentials()}
-        if method == "POST":
+        if document is not None:
+            body, headers["Content-Type"] = document, "application/json"
+        elif method == "POST":
             body, headers["Content-Type"] = form, "application/x-www-form-urlencoded"
         elif form:
             target = f"{target}?{form}"

@@ -29,13 +29,24 @@ description:
     without integrations; whether the notifications fail.
   - Servers that are unreachable, unauthorised or unsupported are told apart; what is not known is V(unknown), never
     healthy.
-  - No alert is sent by way of trial.
+  - With O(synthetic_receiver), and only then, one alert is sent by way of trial, and followed until that receiver has
+    taken it; without it this module changes nothing.
   - Does the runbook's "Review alert history" of the weekly maintenance, and its "Alert Not Firing".
 extends_documentation_fragment:
   - njord.telemetry.attributes
   - njord.telemetry.attributes.info_module
   - njord.telemetry.prometheus
   - njord.telemetry.alertmanager
+attributes:
+  check_mode:
+    support: full
+    details:
+      - With O(synthetic_receiver) it says what would be sent and whom it would reach, and sends nothing.
+      - Otherwise this action does not modify state.
+  idempotent:
+    support: partial
+    details:
+      - With O(synthetic_receiver) each run sends an alert. Otherwise this action does not modify state.
 options:
   rules:
     description:
@@ -46,8 +57,34 @@ options:
     default: []
   alertmanager_url:
     description:
-      - Address of Alertmanager as the host sees it, with its path prefix if it has one; used with O(rules) alone.
+      - Address of Alertmanager as the host sees it, with its path prefix if it has one; used with O(rules) and
+        O(synthetic_receiver) alone.
       - Those to which Prometheus sends its alerts, without credentials, where it is not given.
+    type: str
+  synthetic_receiver:
+    description:
+      - Name of a receiver of Alertmanager to which one synthetic alert is sent, end to end. Nothing else is looked at,
+        but for O(rules).
+      - Where it would lead is read first, from the routes, silences, inhibitions and time intervals that Alertmanager
+        shows. Where no labels are found that lead to this receiver alone, or where it would be kept back, nothing is
+        sent, and the finding says why.
+      - It goes to O(alertmanager_url), or to each Alertmanager that Prometheus names. Its text says that it is a test,
+        and who made it. It is ended as soon as its fate is known, also where the run is interrupted, and by itself
+        where the host dies.
+      - That it was delivered is said only where the counts of Alertmanager prove it, at the latest 20 seconds after the
+        C(group_wait) of its route. They are kept by receiver only with C(--enable-feature=receiver-name-in-metrics);
+        without, other alerts that are told of in the same way leave it V(unknown).
+    type: str
+  synthetic_labels:
+    description:
+      - Labels that the synthetic alert has in any case, C(alertname) among them where the routes ask for one.
+      - Its name is V(NjordSyntheticTest) otherwise, and what else it needs is found.
+    type: dict
+    default: {}
+  synthetic_author:
+    description:
+      - Who sends it, as its text says.
+      - The user on the host where it is not given.
     type: str
   window:
     description: How far to look back, such as V(7d) or V(12h).
@@ -82,6 +119,11 @@ EXAMPLES = r"""
     window: 1d
     alertmanager_url: http://127.0.0.1:9093
 
+- name: Try whether the receiver of those on call is reached
+  njord.telemetry.alert_info:
+    synthetic_receiver: on-call
+    synthetic_author: Ada
+
 - name: Show what fired longest
   ansible.builtin.debug:
     msg: "{{ alerts.history[:3] }}"
@@ -96,6 +138,9 @@ findings:
       C(alert.evaluation), C(alert.series), C(alert.join), C(alert.threshold), C(alert.condition), C(alert.expression),
       C(alert.wait), C(alert.delivery), C(alert.silence), C(alert.inhibition), C(alert.mute), C(alert.receiver),
       C(alert.notification); C(alert.delivered) where none does. C(evidence.passed) has the links that were good.
+    - With O(synthetic_receiver) C(alert.synthetic), V(ok) where it was delivered, V(critical) where it failed,
+      V(unknown) where neither is known or nothing was sent, V(warning) where the receiver tells nobody or an
+      Alertmanager is dead, V(info) in check mode.
     - Each has C(check), C(subject), C(severity), C(summary), C(evidence) and C(remedy).
   returned: always
   type: list
@@ -161,11 +206,14 @@ oldest_sample:
   type: float
 """
 
+import os
+import pwd
+import socket
 import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import alerts, silent_alert
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import alerts, silent_alert, synthetic
+from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -173,6 +221,9 @@ if t.TYPE_CHECKING:
 OPTIONS = _argspec.ArgumentSpec(
     {
         "rules": {"type": "list", "elements": "str", "default": []},
+        "synthetic_receiver": {"type": "str"},
+        "synthetic_labels": {"type": "dict", "default": {}},
+        "synthetic_author": {"type": "str"},
         "window": {"type": "str", "default": "7d"},
         "flapping": {"type": "int", "default": 5},
         "not_emitted": {"type": "list", "elements": "str", "default": []},
@@ -188,8 +239,8 @@ def main() -> None:
         _argspec.fail(module, f"window: {error}")
     if not window:
         _argspec.fail(module, "window: 0 is no time to look back; 7d or 12h would do")
-    client = Prometheus(_argspec.server(module, "prometheus"))
-    if module.params["rules"]:
+    client = Prometheus(_argspec.server(module, "prometheus"), AUDIT)
+    if module.params["rules"] or module.params["synthetic_receiver"]:
         why(module, client, window)
     look = alerts.Look(client, window, module.params["flapping"], module.params["not_emitted"])
     findings = [finding.as_dict() for finding in look.findings()]
@@ -204,15 +255,39 @@ def main() -> None:
 
 
 def why(module: AnsibleModule, client: Prometheus, window: float) -> None:
-    """Says of the alerts that the option ``rules`` names why they do not fire, and ends the module."""
+    """Says of the alerts that are named why they do not fire, tries the receiver that is, and ends the module."""
     parameters = module.params
     alertmanager = _argspec.server(module, "alertmanager") if parameters["alertmanager_url"] else None
-    asked = silent_alert.Look(client, parameters["rules"], window, parameters["not_emitted"], alertmanager)
-    findings = [finding.as_dict() for finding in asked.findings()]
-    rows = [alerts.row(alert) for alert in asked.active]
+    findings, rows, is_sent = [], [], False
+    if parameters["synthetic_receiver"]:
+        labels = {str(name): str(value) for name, value in parameters["synthetic_labels"].items()}
+        author = parameters["synthetic_author"] or f"{user()} on {socket.gethostname()}"
+        question = synthetic.Question(parameters["synthetic_receiver"], labels, author, module.check_mode)
+        trial = synthetic.Trial(client, alertmanager, question)
+        findings += trial.findings()
+        is_sent = trial.is_sent
+    if parameters["rules"]:
+        asked = silent_alert.Look(client, parameters["rules"], window, parameters["not_emitted"], alertmanager)
+        findings += asked.findings()
+        rows = [alerts.row(alert) for alert in asked.active]
     module.exit_json(
-        changed=False, findings=findings, alerts=rows, history=[], resolution_seconds=None, oldest_sample=None
+        changed=is_sent,
+        findings=[finding.as_dict() for finding in findings],
+        alerts=rows,
+        history=[],
+        resolution_seconds=None,
+        oldest_sample=None,
     )
+
+
+def user() -> str:
+    """Who runs this, also behind ``sudo``."""
+    if os.environ.get("SUDO_USER"):
+        return os.environ["SUDO_USER"]
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 if __name__ == "__main__":

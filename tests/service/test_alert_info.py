@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import time
 import typing as t
@@ -11,12 +12,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import alerts, expression
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import (
+    alerts,
+    delivery,
+    expression,
+    silent_alert,
+)
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 
 from tests.laboratory.exporter import Exporter, Page
+from tests.laboratory.receiver import ALERTMANAGERS, Sink
+from tests.service.test_http import certify
 from tests.testbench import module, servers
 from tests.testbench.packages import ROOT, program
 
@@ -294,3 +302,122 @@ def test_what_is_no_alertmanager_is_unknown(flapped: t.Any) -> None:
     finding = why(server.url, "ServerUp", alertmanager_url=server.url)["trading/ServerUp"]
     assert (finding["check"], finding["severity"]) == ("alert.delivery", "unknown")
     assert "HTTP 404" in finding["summary"]
+
+
+WEB = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
+# The steps of its subquery take longer than its interval.
+EXPENSIVE = {"alert": "Expensive", "expr": "count_over_time((vector(1) + time() % 7)[1h:5ms]) < 0"}
+
+
+def always(directory: Path, receivers: t.Sequence[str], **settings: t.Any) -> str:
+    """The configuration of a Prometheus with an alert that fires, which it sends to these Alertmanagers."""
+    rule = {"alert": "Always", "expr": "vector(1)", "labels": {"severity": "critical"}}
+    (directory / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "lab", "rules": [rule]}]}))
+    alertmanagers = [{"static_configs": [{"targets": list(receivers)}], **settings}]
+    config = {"rule_files": ["rules.yml"], "alerting": {"alertmanagers": alertmanagers}}
+    return yaml.safe_dump({"global": {"evaluation_interval": "1s"}, **config})
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_of_two_alertmanagers_the_dead_one_is_named_and_the_other_has_the_alert(tmp_path: Path, version: str) -> None:
+    gone = f"127.0.0.1:{servers.free_port()}"
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(Sink())
+        receiver = {"name": "hook", "webhook_configs": [{"url": sink.url}]}
+        routes = yaml.safe_dump({"route": {"receiver": "hook", "group_wait": "0s"}, "receivers": [receiver]})
+        alive = stack.enter_context(servers.alertmanager(tmp_path, ALERTMANAGERS[version], routes))
+        config = always(tmp_path, [gone, alive.url[7:]])
+        arguments = ["--rules.alert.resend-delay=1s"]
+        server = stack.enter_context(servers.prometheus(tmp_path, version, config, arguments))
+        wait_for(lambda: bool(sink.told))
+        finding = why(server.url, "Always")["lab/Always"]
+    assert (finding["check"], finding["severity"]) == ("alert.delivered", "warning"), finding
+    assert "its receiver hook (webhook) takes the notifications" in finding["summary"]
+    assert f"1 of 2 Alertmanagers give no answer from here: http://{gone} (connection refused)" in finding["summary"]
+    assert gone in finding["remedy"]
+    assert finding["evidence"]["passed"].count(f"alert.delivery: {alive.url} has it") == 1
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "severity", "word"),
+    [
+        ("server.crt", None, "unknown", "its certificate is not trusted"),
+        ("server.crt", "other.crt", "unknown", "its certificate is not trusted"),
+        ("other.crt", "server.crt", "critical", "answers but does not have it; "),
+        ("server.crt", "server.crt", "critical", "its route leads to the receiver none, which has no integration"),
+    ],
+)
+def test_an_authority_that_is_wrong_here_or_at_prometheus_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, ours: str | None, severity: str, word: str
+) -> None:
+    certify(tmp_path, days=60).replace(tmp_path / "other.crt")
+    certify(tmp_path, days=60)
+    (tmp_path / "web.yml").write_text(WEB)
+    with contextlib.ExitStack() as stack:
+        guarded = servers.alertmanager(tmp_path, arguments=[f"--web.config.file={tmp_path}/web.yml"])
+        stack.enter_context(guarded)
+        url = guarded.url.replace("http:", "https:")
+        config = always(tmp_path, [guarded.url[7:]], scheme="https", tls_config={"ca_file": theirs})
+        server = stack.enter_context(
+            servers.prometheus(tmp_path, config=config, arguments=["--rules.alert.resend-delay=1s"])
+        )
+        known = {"alertmanager_url": url, "alertmanager_ca_path": str(tmp_path / "server.crt")}
+        sent = "prometheus_notifications_sent_total"
+        lost = "prometheus_notifications_errors_total"
+        page = client(server.url)
+        counter = sent if theirs == "server.crt" else lost
+        wait_for(lambda: any(value for _labels, value in page.own_page((counter,)).kept.get(counter, [])))
+        if theirs == "server.crt":
+            wait_for(lambda: why(server.url, "Always", **known)["lab/Always"]["check"] == "alert.receiver")
+        given = Server(url, ca_path=str(tmp_path / ours)) if ours else None
+        # Not asked for as long as an alert may take that was lost at a start.
+        monkeypatch.setattr(delivery, "RESEND", 0.0)
+        (finding,) = silent_alert.Look(page, ["Always"], 60.0, (), given).findings()
+    assert finding.severity == severity, finding
+    assert word in finding.summary
+    if severity == "unknown":
+        assert "alertmanager_ca_path" in finding.remedy
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_a_group_that_takes_longer_than_its_interval_is_a_warning_for_its_alerts(tmp_path: Path, version: str) -> None:
+    port = servers.free_port()
+    quick = {"alert": "Quick", "expr": "up == 1", "for": "1h"}
+    groups = [{"name": "slow", "interval": "200ms", "rules": [EXPENSIVE, quick]}]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
+    with servers.prometheus(tmp_path, version, configuration(port, None), port=port) as server:
+        missed = "increase(prometheus_rule_group_iterations_missed_total[1m]) > 0"
+        wait_for(lambda: bool(client(server.url).query(missed)))
+        finding = why(server.url, "Quick")["slow/Quick"]
+    assert finding["severity"] == "warning", finding
+    assert "and one is due every 200 ms: about" in finding["summary"]
+    assert "were missed in the last 15 min, and alerts come late" in finding["summary"]
+    assert finding["evidence"]["slowest_rule"] == "Expensive"
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_a_restart_begins_a_short_wait_anew_and_keeps_a_long_one(tmp_path: Path, version: str) -> None:
+    port = servers.free_port()
+    waits = {"Short": "5m", "Long": "90m"}
+    rules = [{"alert": name, "expr": "up == 1", "for": wait} for name, wait in waits.items()]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "lab", "rules": rules}]}))
+    with servers.prometheus(tmp_path, version, configuration(port, None), port=port) as server:
+        asked = client(server.url)
+
+        def since() -> dict[str, float]:
+            return {alert.labels["alertname"]: alert.since or 0.0 for alert in asked.alerts()}
+
+        wait_for(lambda: set(since()) == set(waits))
+        begun = time.time()
+        time.sleep(6)
+        server.stop()
+        server.start()
+        # What is kept is so from the second evaluation on.
+        wait_for(lambda: set(since()) == set(waits) and since()["Long"] < begun + 3 < since()["Short"])
+        found = why(server.url, *waits)
+    short, long = found["lab/Short"], found["lab/Long"]
+    assert re.search(r"which had begun at .*, began anew when Prometheus was started at", short["summary"]), short
+    assert "shorter than rules.alert.for-grace-period (10m) is not kept over a restart" in short["summary"]
+    assert "--rules.alert.for-grace-period=300s keeps it" in short["remedy"]
+    assert long["summary"].startswith("Long is pending"), long
+    assert "anew" not in long["summary"]

@@ -13,12 +13,13 @@ import time
 import typing as t
 
 from .._finding import Finding
-from .._http import HttpError, Refused, Unauthorised, Unreachable, Unreadable, Unsupported
+from .._http import HttpError, Refused, Unauthorised, Unreachable, Unreadable, Unsupported, Untrusted
 from .._prometheus import Prometheus
 
 # With the name of the server that was asked, as options begin with it.
 _REMEDY: dict[type[HttpError], str] = {
     Unreachable: "See whether the server runs and listens there: ansible-playbook service-health.yml.",
+    Untrusted: "Give {server}_ca_path the authority that signed its certificate, or mend the certificate.",
     Unauthorised: "Give {server}_token_file, or {server}_username and {server}_password_file, and run again.",
     Unsupported: "See whether {server}_url is the address of {name}, with its path prefix if it has one.",
     Unreadable: "See whether {server}_url is the address of {name} and not of something in front of it.",

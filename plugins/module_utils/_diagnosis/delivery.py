@@ -72,11 +72,10 @@ class Delivery:
         self.urls = urls
         self.lost = client.own_page(LOST) if urls else None
         timeout = client.server.timeout
-        servers = [given] if given else [Server(_base(url), timeout=timeout) for url in urls]
         self.answers: list[Answer] = []
         if urls:
             with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-                self.answers = list(pool.map(self._ask, (Alertmanager(server) for server in servers)))
+                self.answers = list(pool.map(self._ask, alertmanagers(urls, given, timeout)))
 
     @staticmethod
     def _ask(server: Alertmanager) -> Answer:
@@ -196,12 +195,18 @@ class Delivery:
         return Finding("alert.delivery", subject, bad, f"{summary}.", evidence, remedy)
 
     def _with_dead(self, found: Finding) -> Finding:
-        dead = [answer.url for answer in self.answers if answer.error]
+        dead = {answer.url: answer.error.came_back for answer in self.answers if answer.error}
         if not dead:
             return found
         evidence = {**found.evidence, "not_reached": dead}
-        summary = f"{found.summary} {len(dead)} of {len(self.answers)} Alertmanagers give no answer from here."
-        return dataclasses.replace(found, severity=worst([found.severity, "info"]), summary=summary, evidence=evidence)
+        named = " and ".join(f"{url} ({why})" for url, why in dead.items())
+        summary = (
+            f"{found.summary} {len(dead)} of {len(self.answers)} Alertmanagers give no answer from here: {named}; if "
+            "the others end too, nobody is told."
+        )
+        remedy = found.remedy or f"See whether Alertmanager runs there: {' and '.join(dead)}."
+        severity_now = worst([found.severity, "warning"])
+        return dataclasses.replace(found, severity=severity_now, summary=summary, evidence=evidence, remedy=remedy)
 
     # It is there
 
@@ -217,14 +222,17 @@ class Delivery:
         for one in held:
             why = self._stopped(server, one)
             through += [] if why else [one]
-            kept_back += [why] if why else []
+            kept_back += [(why, one)] if why else []
         if kept_back:
             further = self._through(server, subject, fires, bad, through, base) if through else None
             if further and further.severity != "ok":
                 return further
-            check, said, evidence, remedy = kept_back[0]
+            (check, said, evidence, remedy), first = kept_back[0]
             of = f"{len(kept_back)} of {len(held)} label sets are " if len(held) > 1 else "it is "
             summary = f"{fires}, and reaches Alertmanager, where {of}{said}."
+            by = {"silenced": first.silenced_by, "inhibited": first.inhibited_by, "muted by time": first.muted_by}
+            also = [word for word, what in by.items() if what][1:]
+            summary += f" It is {' and '.join(also)} as well, so that it stays quiet after that." if also else ""
             return Finding(check, subject, "info", summary, {**base, **evidence}, remedy)
         passed.append("alert.silence: neither silenced, inhibited nor muted")
         return self._through(server, subject, fires, bad, through, base)
@@ -381,6 +389,15 @@ class Delivery:
         query = f"sum(increase({name}{{integration=~'{'|'.join(integrations)}'}}[{RECENT:.0f}s]))"
         found = self.client.query(query)
         return found[0].value if found else None
+
+
+def alertmanagers(urls: t.Iterable[str], given: Server | None, timeout: float) -> list[Alertmanager]:
+    """Those to ask.
+
+    :param urls: to which Prometheus posts alerts, asked without credentials unless one is ``given``.
+    """
+    servers = [given] if given else [Server(_base(url), timeout=timeout) for url in urls]
+    return [Alertmanager(server) for server in servers]
 
 
 def _base(url: str) -> str:

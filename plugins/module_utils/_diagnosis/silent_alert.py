@@ -19,6 +19,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fnmatch
+import json
 import re
 import time
 import typing as t
@@ -27,8 +28,8 @@ from pathlib import Path
 
 from .._finding import Finding, worst
 from .._http import HttpError, Refused, Server
-from .._prometheus import Alert, Prometheus, Rule
-from .._units import human_duration
+from .._prometheus import Alert, Prometheus, Rule, moment
+from .._units import duration, human_duration
 from . import clock, nearest, not_ready, part, port
 from . import scrape as metrics
 from .alerts import EVALUATION_SECONDS, HISTOGRAM_PARTS, evaluation, severity
@@ -45,6 +46,8 @@ SHOWN = 20
 FILES = 200
 FILE_BYTES = 1_000_000
 RECENT = 900.0
+# Of the evaluations that are due, how many may be missed: a busy host misses one now and then.
+MISSED_SHARE = 0.05
 
 
 class Look:
@@ -74,7 +77,10 @@ class Look:
         self._rules: list[Rule] = []
         self._configuration = ""
         self._loaded = True
+        self._started: float | None = None
         self._delivery: Delivery | None = None
+        # Evaluations that were missed lately, by file and group; nothing where Prometheus does not scrape itself.
+        self._missed: dict[str, float] = {}
 
     @property
     def client(self) -> Prometheus:
@@ -86,7 +92,7 @@ class Look:
         left = self._ends - time.monotonic()
         if left <= 0:
             raise HttpError(server.url, f"not asked any more, {SECONDS:g} s are over")
-        return Prometheus(dataclasses.replace(server, timeout=min(server.timeout, left)))
+        return self._client.within(left)
 
     def findings(self) -> list[Finding]:
         check = "alert.server"
@@ -98,7 +104,11 @@ class Look:
         self._now = client.query("time()")[0].value
         self._rules = client.rules()
         self._configuration = client.configuration()
-        self._loaded = bool(client.runtime().get("reloadConfigSuccess", True))
+        runtime = client.runtime()
+        self._loaded = bool(runtime.get("reloadConfigSuccess", True))
+        self._started = moment(runtime["startTime"]) if "startTime" in runtime else None
+        lately = f"increase(prometheus_rule_group_iterations_missed_total[{RECENT:.0f}s]) > 0"
+        self._missed = {one.labels.get("rule_group", ""): one.value for one in client.query(lately)}
         self.active = [alert for alert in client.alerts() if alert.labels.get("alertname") in self.names]
         alerting = [rule for rule in self._rules if rule.kind == "alerting"]
         chosen = [rule for name in self.names for rule in alerting if rule.name == name]
@@ -174,13 +184,32 @@ class Look:
 
     def _of_rule(self, rule: Rule) -> list[Finding]:
         def look() -> list[Finding]:
-            found = self._first(rule)
+            found = self._with_overrun(rule, self._first(rule))
             if self._loaded:
                 return [found]
             summary = f"{found.summary} The last reload was refused: a change of its file may not be loaded."
             return [dataclasses.replace(found, severity=worst([found.severity, "warning"]), summary=summary)]
 
         return part("alert.expression", f"{rule.group}/{rule.name}", look)
+
+    def _with_overrun(self, rule: Rule, found: Finding) -> Finding:
+        """That its group takes longer than its interval, or did so often, so that what it says comes late."""
+        group = [one for one in self._rules if (one.file, one.group) == (rule.file, rule.group)]
+        took, missed = sum(one.took for one in group), self._missed.get(f"{rule.file};{rule.group}", 0.0)
+        is_often = bool(rule.interval) and missed > MISSED_SHARE * RECENT / rule.interval
+        if found.check == "alert.evaluation" or not rule.interval or (took <= rule.interval and not is_often):
+            return found
+        slowest = max(group, key=lambda one: one.took)
+        summary = (
+            f"{found.summary} The last evaluation of its group took {human_duration(took)}, {slowest.name} alone "
+            f"{human_duration(slowest.took)}, and one is due every {human_duration(rule.interval)}: {_often(missed)}, "
+            "and alerts come late."
+        )
+        figures = {**found.evidence.get("figures", {}), "group_evaluation_seconds": round(took, 3)}
+        evidence = {**found.evidence, "figures": figures, "slowest_rule": slowest.name}
+        remedy = found.remedy or f"Make {slowest.name} cheaper, by a recording rule, or evaluate its group less often."
+        severity_now = worst([found.severity, "warning"])
+        return dataclasses.replace(found, severity=severity_now, summary=summary, evidence=evidence, remedy=remedy)
 
     def _first(self, rule: Rule) -> Finding:
         passed = [f"alert.loaded: from {rule.file}"]
@@ -199,16 +228,12 @@ class Look:
         return self._inactive(rule, passed)
 
     def _not_evaluated(self, rule: Rule, wrong: Finding, passed: list[str]) -> Finding:
-        missed = f'prometheus_rule_group_iterations_missed_total{{rule_group="{rule.file};{rule.group}"}}'
-        found = self.client.query(f"increase({missed}[{RECENT:.0f}s]) > 0")
+        missed = self._missed.get(f"{rule.file};{rule.group}", 0.0)
         evidence = {**wrong.evidence, "passed": passed}
         summary = f"{wrong.summary.rstrip('.')}."
-        if found:
-            evidence["figures"] = {"iterations_missed": round(found[0].value, 3)}
-            summary += (
-                f" About {found[0].value:.0f} evaluations of its group were missed in the last "
-                f"{human_duration(RECENT)}."
-            )
+        if missed:
+            evidence["figures"] = {"iterations_missed": round(missed, 3)}
+            summary += f" Of the evaluations of its group {_often(missed)}."
         return dataclasses.replace(wrong, check="alert.evaluation", summary=summary, evidence=evidence)
 
     def _firing(self, rule: Rule, firing: list[Alert], passed: list[str]) -> Finding:
@@ -246,7 +271,33 @@ class Look:
             )
             ended = Runs([run for run in replayed.runs if run.end < since], replayed.seconds)
             summary += self._if_shorter(rule, ended, evidence)
+        else:
+            said, remedy = self._restarted(rule, first, since)
+            summary += said
         return Finding("alert.wait", f"{rule.group}/{rule.name}", "info", summary, evidence, remedy)
+
+    def _restarted(self, rule: Rule, first: Alert, since: float) -> tuple[str, str]:
+        """That a restart of Prometheus began its wait anew, by what it had recorded before: a sentence, and a remedy.
+
+        Source: ``rules/group.go`` of Prometheus, ``RestoreForState``
+        """
+        started = self._started
+        if started is None or since < started:
+            return "", ""
+        labels = ",".join(f"{name}={json.dumps(value)}" for name, value in first.labels.items())
+        before = self.client.query(f"last_over_time(ALERTS_FOR_STATE{{{labels}}}[{self.window:.0f}s])", started)
+        if not before:
+            return "", ""
+        flags = self.client.flags()
+        grace, tolerance = (flags.get(f"rules.alert.for-{name}", "") for name in ("grace-period", "outage-tolerance"))
+        why, remedy = f"it was down for longer than rules.alert.for-outage-tolerance ({tolerance})", ""
+        if grace and rule.hold < duration(grace):
+            why = f"a `for` that is shorter than rules.alert.for-grace-period ({grace}) is not kept over a restart"
+            remedy = f"--rules.alert.for-grace-period={rule.hold:.0f}s keeps it."
+        return (
+            f" Its wait, which had begun at {clock(before[0].value)}, began anew when Prometheus was started at "
+            f"{clock(started)}: {why}."
+        ), remedy
 
     def _cause(self, rule: Rule, run: Run, until: float, evidence: dict[str, t.Any]) -> tuple[str, str]:
         """What ended a run: a clause, and what would keep it from doing so."""
@@ -343,6 +394,11 @@ class Look:
             return Publisher(None, None, TOPIC, 0.0, (), note)
 
         return metrics.Look(self.client, question, publisher).findings()[0]
+
+
+def _often(missed: float) -> str:
+    often = f"about {missed:.0f}" if missed else "some"
+    return f"{often} were missed in the last {human_duration(RECENT)}"
 
 
 def rule_files(configuration: str) -> list[str]:

@@ -57,9 +57,12 @@ class Runs:
 
     def before(self, labels: dict[str, str], since: float, rule: Rule) -> Run | None:
         """The last run of an alert that ended before the time since when it is active."""
-        own = _told_apart(labels, rule)
-        found = [run for run in self.runs if run.end < since - 0.001 and _told_apart(run.labels, rule) == own]
-        return found[-1] if found else None
+        alike = _told_apart(labels, rule)
+        own = [run for run in self.runs if _told_apart(run.labels, rule) == alike]
+        found = [run for run in own if run.end < since - 0.001]
+        # One that begins later than the alert does: over a restart Prometheus has kept the wait of the run before.
+        kept = bool(own) and own[-1].start > since + 2 * (rule.interval or EVALUATION_SECONDS)
+        return found[-1] if found and not kept else None
 
 
 @dataclasses.dataclass(frozen=True)

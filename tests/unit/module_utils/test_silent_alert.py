@@ -92,7 +92,9 @@ def delivered(
     monkeypatch.setattr(Alertmanager, "integrations", lambda _server: {"desk": ["webhook"], "nobody": []})
     monkeypatch.setattr(Alertmanager, "own_page", lambda _server, _names: page)
     monkeypatch.setattr(
-        Alertmanager, "silence", lambda _server, number: Silence(number, "Ada", "we know", NOW + 60, 'strategy="alpha"')
+        Alertmanager,
+        "silence",
+        lambda _server, number: Silence(number, "Ada", "we know", NOW + 60, ('strategy="alpha"',)),
     )
     looked = delivery.Delivery(client or FakePrometheus(), NOW, configuration, None)
     return looked.first(RULE, list(alerts), [])
@@ -272,6 +274,8 @@ def test_the_run_before_is_of_the_same_label_set() -> None:
     assert before is not None
     assert (before.start, before.end, before.seconds) == (NOW - 135, NOW - 105, 30)
     assert found.before({**ALPHA, "strategy": "beta"}, NOW - 45, RULE) is None
+    # It is active since earlier than that its expression is true again: a restart has kept its wait.
+    assert found.before(ALPHA, NOW - 90, RULE) is None
 
 
 def test_a_failed_scrape_between_two_runs_is_found() -> None:
