@@ -74,6 +74,7 @@ def test_no_two_metrics_of_the_catalogue_are_served_under_one_name() -> None:
 def test_every_metric_says_what_it_is_and_a_histogram_has_ascending_buckets() -> None:
     for entry in Catalogue.load().entries.values():
         assert entry.help.endswith("."), entry
+        assert entry.pace in ("fast", "slow", "system"), entry
         assert bool(entry.buckets) == (entry.type == "histogram"), entry
         assert all(low < high for low, high in itertools.pairwise(entry.buckets)), entry
 

@@ -337,7 +337,7 @@ def test_every_alert_is_tested() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_recording_rules_give_the_sums_of_the_runbook(version: str, tmp_path: Path) -> None:
+def test_rules_give_the_sums_of_the_runbook_and_bear_several_jobs_on_a_target(version: str, tmp_path: Path) -> None:
     shutil.copytree(RULES, tmp_path / "rules")
     for path in TESTS.glob("*.yml"):
         shutil.copy(path, tmp_path)

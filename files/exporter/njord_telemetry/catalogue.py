@@ -20,6 +20,8 @@ class Entry:
     :param labels: the label names that its emitters are known to use, of which a sample carries some or none.
     :param source: ``emitted`` (Njord publishes it today), ``catalog`` or ``dashboard`` (it only names it); empty for
         a metric that the catalogue does not name.
+    :param pace: how fast it changes, by which its scrape interval is chosen: ``fast``, ``slow`` or ``system``; empty
+        for a metric that the catalogue does not name.
     :param buckets: upper bounds, ascending, without infinity; empty but for a histogram.
     """
 
@@ -29,6 +31,7 @@ class Entry:
     unit: str = ""
     labels: tuple[str, ...] = ()
     source: str = ""
+    pace: str = ""
     buckets: tuple[float, ...] = ()
 
     @property
