@@ -23,7 +23,12 @@ from ._units import human_duration
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A unit as ``systemctl show`` has it. :param since: unix seconds of its last change of state; 0 for never."""
+    """A unit as ``systemctl show`` has it.
+
+    :param since: unix seconds of its last change of state, like ``started`` of its main process; 0 for never.
+    :param cgroup: its path below the mount; empty while nothing of it runs.
+    :param memory_max: bytes that it is told to use at most, whether the kernel knows of it or not; 0 for no limit.
+    """
 
     name: str
     load: str
@@ -34,6 +39,9 @@ class Unit:
     exit_status: int
     pid: int
     since: float
+    cgroup: str = ""
+    started: float = 0.0
+    memory_max: int = 0
 
     @property
     def runs(self) -> bool:
@@ -65,26 +73,18 @@ _PROPERTIES = (
     "ExecMainStatus",
     "MainPID",
     "StateChangeTimestampMonotonic",
+    "ExecMainStartTimestampMonotonic",
+    "ControlGroup",
+    "MemoryMax",
 )
 
 
 def show_units(names: t.Iterable[str], timeout: float) -> dict[str, Unit] | str:
     """The units by their names, or why they could not be asked."""
     wanted = list(dict.fromkeys(names))
-    command = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *wanted]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={**os.environ, "LC_ALL": "C"},
-            timeout=timeout,
-            check=False,
-        )
-    except FileNotFoundError:
-        return "there is no systemctl on this host"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+    done = _systemctl(["show", f"--property={','.join(_PROPERTIES)}", "--", *wanted], timeout)
+    if isinstance(done, str):
+        return done
     blocks = done.stdout.decode("utf-8", "replace").strip().split("\n\n")
     # The blocks come in the order of the names, and without them.
     rows = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
@@ -95,11 +95,42 @@ def show_units(names: t.Iterable[str], timeout: float) -> dict[str, Unit] | str:
     return {name: _shown(name, row, booted) for name, row in zip(wanted, rows)}
 
 
+def matching(pattern: str, timeout: float) -> list[str] | str:
+    """Services that run, or failed, and whose names match (``njord-*``); or why they could not be asked."""
+    done = _systemctl(["list-units", "--type=service", "--plain", "--no-legend", "--", pattern], timeout)
+    if isinstance(done, str):
+        return done
+    if done.returncode:
+        return f"systemctl ended with {done.returncode}: {first_line(done.stderr.decode('utf-8', 'replace'))}"
+    rows = [line.split() for line in done.stdout.decode("utf-8", "replace").splitlines()]
+    return [row[0] for row in rows if len(row) > 1 and row[1] == "loaded"]
+
+
+def _systemctl(words: list[str], timeout: float) -> subprocess.CompletedProcess[bytes] | str:
+    """What it did, or why it could not be asked."""
+    try:
+        return subprocess.run(
+            ["systemctl", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**os.environ, "LC_ALL": "C"},
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "there is no systemctl on this host"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+
+
 def _shown(name: str, row: t.Mapping[str, str], booted: float) -> Unit:
     def number(key: str) -> int:
         return int(row.get(key) or 0)
 
-    changed = number("StateChangeTimestampMonotonic")
+    def moment(key: str) -> float:
+        return booted + number(key) / 1e6 if number(key) else 0.0
+
+    most = row.get("MemoryMax", "")
     return Unit(
         name=name,
         load=row["LoadState"],
@@ -109,5 +140,9 @@ def _shown(name: str, row: t.Mapping[str, str], booted: float) -> Unit:
         restarts=number("NRestarts"),
         exit_status=number("ExecMainStatus"),
         pid=number("MainPID"),
-        since=booted + changed / 1e6 if changed else 0.0,
+        since=moment("StateChangeTimestampMonotonic"),
+        cgroup=row.get("ControlGroup", ""),
+        started=moment("ExecMainStartTimestampMonotonic"),
+        # Without a limit it says infinity.
+        memory_max=int(most) if most.isdecimal() else 0,
     )

@@ -142,7 +142,7 @@ from pathlib import Path
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import panel, publisher, scrape
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
+from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -188,7 +188,7 @@ def main() -> None:
         page = scrape.page_of(exporter) if exporter else None
         return publisher.Publisher(redis, page, parameters["topic"], listen, catalogue, note)
 
-    look = scrape.Look(Prometheus(_argspec.server(module, "prometheus")), question, before_the_scrape, exporter)
+    look = scrape.Look(Prometheus(_argspec.server(module, "prometheus"), AUDIT), question, before_the_scrape, exporter)
     findings = [finding.as_dict() for finding in look.findings()]
     module.exit_json(changed=False, findings=findings, links=look.links)
 
@@ -209,13 +209,10 @@ def panels(module: AnsibleModule) -> list[panel.Panel]:
 
 
 def entries(module: AnsibleModule) -> list[publisher.Entry]:
-    """The option ``catalogue`` as it is used; other keys of a metric are not."""
-    found = []
-    for row in module.params["catalogue"]:
-        if not row.get("name") or not row.get("source"):
-            _argspec.fail(module, f"catalogue: {row!r} lacks name or source; emitted is one that is published")
-        found.append(publisher.Entry(str(row["name"]), str(row["source"]), str(row.get("type") or "")))
-    return found
+    try:
+        return publisher.read_catalogue(module.params["catalogue"])
+    except ValueError as error:
+        _argspec.fail(module, f"catalogue: {error}")
 
 
 def duration(module: AnsibleModule, option: str) -> float:

@@ -151,6 +151,40 @@ def test_what_is_asked_for_a_missing_metric_is_answered_in_the_first_sentence(ho
     assert f"unit {EXPORTER} is inactive (dead)" in answer("njord_exporter_bus_connected")
 
 
+def background(host: Host, unit: str, program: str) -> None:
+    """A unit that ends by itself."""
+    host.run("systemd-run", "--quiet", f"--unit={unit}", "--property=RuntimeMaxSec=180", "sh", "-c", program)
+
+
+def test_who_is_late_and_who_holds_memory_is_the_first_sentence(host: Host) -> None:
+    background(host, "backtest", "for n in 1 2 3 4 5 6; do python3 -c 'while True: pass' & done; wait")
+    background(host, "njord-signals", "exec python3 -c 'while True: sum(range(10000))'")
+    run = host.playbook("playbooks/troubleshoot_event_loop_lag.yml")
+    host.run("systemctl", "stop", "backtest", "njord-signals")
+    assert run.returncode == 0, run.stdout
+    assert re.search(rf"^{host.name} .* changed=1 ", run.stdout, re.MULTILINE), run.stdout
+    late = found(host, "troubleshoot_event_loop_lag", "runtime.event_loop_lag", "njord-signals.service")
+    # Who runs beside this container on the same machine may take even more.
+    assert late["evidence"]["cause"] == "a neighbour", late
+    assert "backtest.service (python3)" in late["summary"]
+    remedies = found(host, "troubleshoot_event_loop_lag", "runtime.remedies", "event loop lag")["evidence"]["remedies"]
+    assert any(one["name"].startswith("twice the scrape interval of njord-prometheus-exporter") for one in remedies)
+
+    background(host, "njord-cache", "exec python3 -c 'import time; kept = b\"x\" * (600 << 20); time.sleep(170)'")
+    filled = "grep VmRSS /proc/$(systemctl show --property=MainPID --value njord-cache)/status | tr -dc 0-9"
+    host.run("timeout", "60", "sh", "-c", f"until [ $({filled}) -gt 600000 ]; do sleep 1; done")
+    run = host.playbook("playbooks/troubleshoot_memory.yml")
+    host.run("systemctl", "stop", "njord-cache")
+    assert run.returncode == 0, run.stdout
+    report = host.report("troubleshoot_memory")
+    assert re.search(r"njord-cache.service holds 60\d[.\d]* MiB, more than 512 MiB", report["sentence"]), report[
+        "sentence"
+    ]
+    gains = found(host, "troubleshoot_memory", "runtime.remedies", "memory")
+    assert "nothing is gained by clean-up of the journals" in gains["summary"]
+    assert {"cleanup.plan"} <= {item["check"] for item in report["findings"]}
+
+
 def test_services_stop_in_truth_and_start_until_they_answer(host: Host) -> None:
     stopped = host.playbook("playbooks/service_stop.yml")
     assert stopped.returncode == 0, stopped.stdout

@@ -67,6 +67,7 @@ PROGRAMS: t.Final = {
     ("prometheus-node-exporter", "1"): Program(
         "trixie", ("prometheus-node-exporter",), "usr/bin/prometheus-node-exporter"
     ),
+    ("linux.uml", "6.1"): Program("bookworm", ("user-mode-linux",), "usr/bin/linux.uml"),
     ("restic", "0.18"): Program("trixie", ("restic",), "usr/bin/restic"),
     ("restic", "0.14"): Program("bookworm", ("restic",), "usr/bin/restic"),
     ("age", "1.2"): Program("trixie", ("age",), "usr/bin/age"),

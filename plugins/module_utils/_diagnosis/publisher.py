@@ -79,6 +79,19 @@ class Entry:
         return frozenset((self.name,))
 
 
+def read_catalogue(rows: t.Iterable[t.Mapping[str, t.Any]]) -> list[Entry]:
+    """Of the metrics as ``catalogue.yaml`` has them; other keys are not used.
+
+    :raises ValueError: names the row that lacks something.
+    """
+    found = []
+    for row in rows:
+        if not row.get("name") or not row.get("source"):
+            raise ValueError(f"{row!r} lacks name or source; emitted is one that is published")
+        found.append(Entry(str(row["name"]), str(row["source"]), str(row.get("type") or "")))
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Exporter:
     """What the exporter says of itself.
@@ -203,9 +216,10 @@ class Publisher:
             if self._messages:
                 self.note("scrape.publisher", f"{len(self._messages)} messages within {human_duration(self.listen)}")
             if not subscribers:
-                summary = (
-                    f"{subject}: services publish on {self.topic}, but nobody is subscribed there: the exporter is "
-                    "down, or uses another Redis."
+                summary = self._about(
+                    subject,
+                    f"services publish on {self.topic}, but nobody is subscribed there: the exporter is down, or uses "
+                    "another Redis.",
                 )
                 return self._exporter(subject, summary, evidence)
         if exporter and exporter.value("bus_connected") == 0:
@@ -221,6 +235,10 @@ class Publisher:
             "It says why; compare redis.url in its base.yaml with that of the trading services."
         )
         return Finding("scrape.exporter", subject, "warning", summary, evidence, remedy)
+
+    def _about(self, subject: str, text: str) -> str:
+        """A sentence about what was asked; one that names the topic begins with it only where a metric was asked."""
+        return text[0].upper() + text[1:] if subject == self.topic else f"{subject}: {text}"
 
     def _listened(self, redis: Redis) -> tuple[int, list[bytes]]:
         with redis.connection() as connection:
@@ -244,7 +262,7 @@ class Publisher:
             said += f"; {len(without)} of {len(services)} services on this host run without {VARIABLE}=1: {names}"
         # A few seconds without a message prove nothing, unless somebody listened for longer.
         severity = "warning" if exporter or without else "unknown"
-        return Finding("scrape.publisher", subject, severity, f"{subject}: {said}.", evidence, _ENABLE)
+        return Finding("scrape.publisher", subject, severity, self._about(subject, f"{said}."), evidence, _ENABLE)
 
     def _served(self, subject: str, metric: str, exporter: Exporter | None) -> Finding | None:
         """Whether the exporter has got this metric."""

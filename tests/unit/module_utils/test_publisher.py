@@ -100,3 +100,9 @@ def test_folded_messages_are_those_of_the_metric() -> None:
     assert publisher.folded(exporter(1.0, metrics=["a"]), "a") == 3.0
     assert publisher.folded(exporter(1.0, metrics=["a"]), "b") == 0.0
     assert publisher.folded(None, "a") == 0.0
+
+
+def test_a_silent_bus_that_is_asked_for_as_such_is_named_once() -> None:
+    found = asked(exporter(time.time() - 7200), "")
+    assert found.subject == "telemetry.metrics"
+    assert found.summary.startswith("Nobody publishes on telemetry.metrics, the last one 2 h ago")
