@@ -162,9 +162,11 @@ def test_the_sentence_names_the_worst_and_how_many_more() -> None:
     )
 
 
-def test_where_nothing_is_pressing_a_single_finding_is_the_answer_and_several_are_counted() -> None:
+def test_where_nothing_is_pressing_a_single_note_is_the_answer_and_several_findings_are_counted() -> None:
     assert report(finding("info")).sentence == "Nothing needs you: / is info."
-    assert report(finding("info"), finding("ok")).sentence == (
+    assert report(finding("ok")).sentence == "Nothing needs you: / is ok."
+    assert report(finding("info"), finding("ok")).sentence == "Nothing needs you: / is info."
+    assert report(finding("ok"), finding("ok")).sentence == (
         "Nothing needs you: 2 findings on 1 host, none of them a problem."
     )
 

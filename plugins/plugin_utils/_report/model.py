@@ -151,8 +151,9 @@ class Report:
         """How things stand, in one sentence."""
         if not self.findings:
             return "Nothing was looked at, so nothing is known."
-        if not self.pressing and len(self.open) == 1:
-            return f"Nothing needs you: {self.open[0].finding.summary}"
+        notes = [item for item in self.open if item.finding.severity == "info"]
+        if not self.pressing and (len(self.open) == 1 or len(notes) == 1):
+            return f"Nothing needs you: {(notes or self.open)[0].finding.summary}"
         if not self.pressing:
             asked = f"{_several(len(self.open), 'finding')} on {_several(len(self.hosts), 'host')}"
             return f"Nothing needs you: {asked}, none of them a problem."
