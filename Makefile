@@ -89,7 +89,7 @@ bench: packages
 torture: venv
 	python -m tests.torture
 
-# Every fault by itself, which make test does too; what two of them at once give is to come.
+# Every fault, every pair of faults whose order is defined, and an hour of a healthy stack; make test takes a sample.
 laboratory: packages
 	python -m tests.laboratory
 

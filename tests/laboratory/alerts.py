@@ -3,33 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import functools
 import http.client
-import http.server
-import json
-import threading
 import time
 import typing as t
 
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import silent_alert
-from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
-from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 
+from tests.laboratory import receiver
 from tests.laboratory.exporter import Page, Script, metric
 from tests.laboratory.fault import Ask, Bench, Fault
+from tests.laboratory.plan import asks, of_alert
+from tests.laboratory.receiver import post, telling
 from tests.testbench import servers
 
-# Alertmanager of the same Debian as each Prometheus.
-ALERTMANAGERS = {"2": "0.28", "3": "0.33"}
 ALWAYS = "vector(1)"
-
-
-def asks(url: str, name: str, **options: t.Any) -> Ask:
-    """What the module does with these options."""
-    return lambda: silent_alert.Look(Prometheus(Server(url)), [name], 600.0, **options).findings()
 
 
 def ruled(expr: str, page: Page | Script | None = None, **rule: t.Any) -> t.Callable[[Bench, str], Ask]:
@@ -57,127 +44,34 @@ def wait_begun_anew(bench: Bench, name: str) -> Ask:
     return asks(bench.url, name)
 
 
+def wait_of_restarted(bench: Bench, name: str) -> Ask:
+    """An alert was pending when Prometheus was restarted, which forgets a wait as short as this."""
+    folder = bench.folder()
+    rule = {"alert": name, "expr": "vector(1)", "for": "5m"}
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "lab", "rules": [rule]}]}))
+    config = {"global": {"evaluation_interval": "1s"}, "rule_files": ["rules.yml"]}
+    server = bench.prometheus(folder, config)
+
+    def restarted() -> None:
+        server.stop()
+        time.sleep(2)
+        server.start()
+        time.sleep(3)
+
+    bench.then(name, restarted)
+    return asks(server.url, name)
+
+
 def ending(number: int) -> Page:
     """True at first, and then no more."""
     return Page(metric("lab_for_a_moment", 9 if number < 6 else 1))
 
 
-def too_narrow(bench: Bench, name: str) -> Ask:
-    """The window of the rule is shorter than the time between two scrapes."""
-    bench.job(name, Page(metric("lab_narrow_total")), scrape_interval="4s")
-    bench.rule(name, alert=name, expr="rate(lab_narrow_total[1s]) > 0")
-    return asks(bench.url, name)
-
-
 # From Prometheus to a receiver
 
 
-class _Sink:
-    """A webhook that takes everything under ``/``, and answers 500 under ``/500``; ends with ``stack``."""
-
-    def __init__(self) -> None:
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(500 if self.path == "/500" else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_arguments: object) -> None:
-                """Quiet."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> _Sink:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def routing(hook: str) -> dict[str, t.Any]:
-    """A configuration of Alertmanager, by the name of the alert."""
-    return {
-        "route": {
-            "receiver": "hook",
-            "group_wait": "0s",
-            "group_interval": "2s",
-            "routes": [
-                {"receiver": "nobody", "matchers": ['alertname="Empty"']},
-                {"receiver": "hook", "matchers": ['alertname="Muted"'], "mute_time_intervals": ["always"]},
-            ],
-        },
-        "time_intervals": [{"name": "always", "time_intervals": [{"years": ["2000:2100"]}]}],
-        "inhibit_rules": [{"source_matchers": ['alertname="Source"'], "target_matchers": ['alertname="Inhibited"']}],
-        "receivers": [{"name": "nobody"}, {"name": "hook", "webhook_configs": [{"url": hook}]}],
-    }
-
-
-def post(url: str, path: str, body: str = "") -> int:
-    """The status that comes back."""
-    connection = http.client.HTTPConnection(url[7:], timeout=10)
-    with contextlib.closing(connection):
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        return connection.getresponse().status
-
-
-def silence(url: str, name: str) -> None:
-    moment = "%Y-%m-%dT%H:%M:%SZ"
-    body = {
-        "matchers": [{"name": "alertname", "value": name, "isRegex": False}],
-        "startsAt": time.strftime(moment, time.gmtime(time.time() - 60)),
-        "endsAt": time.strftime(moment, time.gmtime(time.time() + 3600)),
-        "createdBy": "the laboratory",
-        "comment": "we know",
-    }
-    assert post(url, "/api/v2/silences", json.dumps(body)) == http.HTTPStatus.OK
-
-
-def told(bench: Bench, receiver: str, alerts: t.Iterable[str], rule_files: t.Sequence[str] = ("rules.yml",)) -> str:
-    """A Prometheus whose alerts always fire, and which sends them there; its address."""
-    folder = bench.folder()
-    rules = [{"alert": alert, "expr": ALWAYS, "labels": {"severity": "critical"}} for alert in alerts]
-    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "lab", "rules": rules}]}))
-    config: dict[str, t.Any] = {"global": {"evaluation_interval": "1s"}, "rule_files": list(rule_files)}
-    if receiver:
-        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [receiver]}]}]}
-    # What was sent before Alertmanager was found is sent again soon.
-    return bench.prometheus(folder, config, arguments=["--rules.alert.resend-delay=1s"]).url
-
-
-@dataclasses.dataclass(frozen=True)
-class Stand:
-    """Addresses of Prometheus: with an Alertmanager, with one whose receiver fails, and with one that is dead."""
-
-    well: str
-    failing: str
-    dead: str
-
-
-@functools.lru_cache(maxsize=None)
-def stand(bench: Bench) -> Stand:
-    sink = bench.stack.enter_context(_Sink())
-
-    def alertmanager(hook: str) -> servers.Server:
-        config = yaml.safe_dump(routing(hook))
-        return bench.stack.enter_context(servers.alertmanager(bench.folder(), ALERTMANAGERS[bench.version], config))
-
-    good, bad = alertmanager(sink.url), alertmanager(f"{sink.url}/500")
-    silence(good.url, "Silenced")
-    names = ("Delivered", "Silenced", "Inhibited", "Source", "Muted", "Empty")
-    return Stand(
-        told(bench, good.url[7:], names),
-        told(bench, bad.url[7:], ["Unanswered"]),
-        told(bench, f"127.0.0.1:{servers.free_port()}", ["Dead"], ["rules.yml", "elsewhere/*.yml"]),
-    )
-
-
-def on_stand(which: str, alert: str) -> t.Callable[[Bench, str], Ask]:
-    return lambda bench, _name: asks(getattr(stand(bench), which), alert)
+def pattern_without_rules(bench: Bench, name: str) -> Ask:
+    return asks(telling(bench, receiver.dead).url, "LabNowhere")
 
 
 def not_reloaded(bench: Bench, name: str) -> Ask:
@@ -204,19 +98,31 @@ def victoria(bench: Bench, name: str) -> Ask:
 
 
 TWO = "".join(f'lab_two_{side}{{number="{number}"}} 1\n' for side in ("left", "right") for number in range(2))
-LEFT = metric("lab_join_left", 9, strategy="alpha")
 
 FAULTS = (
     # Nothing is wrong
-    Fault("an alert that is delivered", on_stand("well", "Delivered"), "alert.delivered", "takes the notifications"),
+    Fault("an alert that is delivered", of_alert(), "alert.delivered", "takes the notifications"),
+    Fault(
+        "one of two Alertmanagers is dead",
+        of_alert(told=receiver.one_dead),
+        "alert.delivered",
+        "takes the notifications.* 1 of 2 Alertmanagers give no answer",
+    ),
     # The server, and what it has loaded
     Fault("no server for alerts", lambda _b, name: asks("http://127.0.0.1:1", name), "alert.server", "refused", ("3",)),
     Fault("VictoriaMetrics for alerts", victoria, "alert.server", "is VictoriaMetrics", ("3",)),
     Fault(
         "a pattern of rule files that matches nothing",
-        on_stand("dead", "LabNowhere"),
+        pattern_without_rules,
         "alert.loaded",
         r"of \S*elsewhere/\*\.yml in rule_files no rule was loaded",
+    ),
+    Fault(
+        "an alert that is not there",
+        of_alert(asked_alert="LabNowhere"),
+        "alert.loaded",
+        "loaded no alert of that name",
+        link="the rule is loaded",
     ),
     Fault(
         "a rule file that is not loaded", not_reloaded, "alert.loaded", r"it is in \S+/new\.yml, which was not loaded"
@@ -230,30 +136,41 @@ FAULTS = (
         "alert.evaluation",
         "cannot be evaluated: .*many-to-many",
     ),
+    Fault(
+        "an alert whose expression fails",
+        of_alert(expr="label_replace(SERIES, 'a', '$1', 'strategy', '(') > 5"),
+        "alert.evaluation",
+        "cannot be evaluated: .*regular expression",
+        link="the rule is evaluated",
+    ),
     # Its expression
     Fault(
         "a threshold that is never reached",
-        ruled("lab_below > 5", Page(metric("lab_below", 3))),
+        of_alert(value=3.0),
         "alert.threshold",
         "is 3, 2 below the threshold 5; the highest of the last 10 min was 3",
+        link="the expression",
     ),
     Fault(
         "a value that is too high",
-        ruled("2 > lab_above", Page(metric("lab_above", 3.5))),
+        of_alert(expr="2 > SERIES"),
         "alert.threshold",
-        "is 3.5, 1.5 above the threshold 2",
+        r"is \d, \d above the threshold 2",
+        link="the expression",
     ),
     Fault(
         "a division of 0 by 0",
-        ruled("lab_zero / lab_zero > 0.5", Page(metric("lab_zero", 0))),
+        of_alert(expr="(SERIES - 9) / (SERIES - 9) > 0.5"),
         "alert.threshold",
         "NaN",
+        link="the expression",
     ),
     Fault(
         "a condition that does not hold",
-        ruled("lab_conditional > 1 and on () (hour() < bool 0) == 1", Page(metric("lab_conditional", 3))),
+        of_alert(expr="SERIES > 1 and on () (hour() < bool 0) == 1"),
         "alert.threshold",
         r"\(hour\(\) < bool 0\) == 1 is not true: its value is 1 away from 1",
+        link="the expression",
     ),
     Fault(
         "an alert on a series that is not there", ruled("rate(lab_nowhere_total[1m]) > 5"), "alert.series", "none had"
@@ -280,26 +197,40 @@ FAULTS = (
     ),
     Fault(
         "an exception that takes it away",
-        ruled("lab_taken > 1 unless on (job) lab_holiday", Page(metric("lab_taken", 3) + metric("lab_holiday"))),
+        of_alert(expr="SERIES > 1 unless on () vector(1)"),
         "alert.condition",
-        "taken away by `unless lab_holiday`",
+        r"taken away by `unless vector\(1\)`",
+        link="the expression",
     ),
     Fault("absent of what is there", ruled("absent(up)"), "alert.threshold", "whether up is absent, and that is there"),
-    Fault("a window that is too narrow", too_narrow, "alert.expression", "fewer samples than it needs", after=14.0),
+    Fault(
+        "a window that is too narrow",
+        of_alert(expr="rate(SERIES[10ms]) > 0"),
+        "alert.expression",
+        "fewer samples than it needs",
+        link="the expression",
+    ),
     Fault(
         "a join that loses its labels",
-        ruled("lab_join_left > on (strategy) lab_join_right", Page(LEFT + metric("lab_join_right", 1))),
+        of_alert(expr="SERIES > on (strategy) vector(1)"),
         "alert.join",
         "none of the left meets one of the right .*only the left side has strategy",
+        link="the expression",
     ),
     # Its wait
-    Fault("an alert that is pending", ruled(ALWAYS, None, **{"for": "1h"}), "alert.wait", "it fires in (59 min|1 h)"),
+    Fault("an alert that is pending", of_alert(hold="1h"), "alert.wait", "it fires in (59 min|1 h)", link="the wait"),
     Fault(
         "a wait that one failed scrape began anew",
         wait_begun_anew,
         "alert.wait",
         "began anew at .*one scrape of job .* failed at .*would have fired at",
         after=20.0,
+    ),
+    Fault(
+        "a wait that a restart began anew",
+        wait_of_restarted,
+        "alert.wait",
+        "began anew .*when Prometheus (itself )?was (re)?started at .*grace-period",
     ),
     Fault(
         "true for less than its wait",
@@ -309,16 +240,55 @@ FAULTS = (
         after=14.0,
     ),
     # Who is told
-    Fault("no Alertmanager", ruled(ALWAYS), "alert.delivery", "has no Alertmanager configured"),
-    Fault("Alertmanager is dead", on_stand("dead", "Dead"), "alert.delivery", "does not get it: .*connection refused"),
-    Fault("silenced", on_stand("well", "Silenced"), "alert.silence", r"silenced by \S+ of the laboratory .* until 20"),
-    Fault("inhibited", on_stand("well", "Inhibited"), "alert.inhibition", "inhibited by Source"),
-    Fault("muted by time", on_stand("well", "Muted"), "alert.mute", "muted by the time interval always"),
-    Fault("an empty receiver", on_stand("well", "Empty"), "alert.receiver", "the receiver nobody, which has no"),
+    Fault(
+        "no Alertmanager",
+        of_alert(told=receiver.nowhere),
+        "alert.delivery",
+        "has no Alertmanager configured",
+        link="Alertmanager",
+    ),
+    Fault(
+        "Alertmanager is dead",
+        of_alert(told=receiver.dead),
+        "alert.delivery",
+        "does not get it: .*connection refused",
+        link="Alertmanager",
+    ),
+    Fault(
+        "an Alertmanager whose authority is not known",
+        of_alert(told=receiver.unknown_authority),
+        "alert.delivery",
+        "certificate",
+        link="Alertmanager",
+    ),
+    Fault(
+        "silenced",
+        of_alert(silenced=True),
+        "alert.silence",
+        r"silenced by \S+ of the laboratory .* until 20",
+        link="the silences",
+    ),
+    Fault("inhibited", of_alert(inhibited=True), "alert.inhibition", "inhibited by Source", link="the inhibitions"),
+    Fault("muted by time", of_alert(muted=True), "alert.mute", "muted by the time interval always", link="the times"),
+    # Alertmanager looks at the times only where nothing inhibits, so that it may not have said so yet.
+    Fault(
+        "silenced, inhibited and muted",
+        of_alert(silenced=True, inhibited=True, muted=True),
+        "alert.silence",
+        "silenced by .* It is inhibited (and muted by time )?as well",
+    ),
+    Fault(
+        "an empty receiver",
+        of_alert(unheard=True),
+        "alert.receiver",
+        "the receiver nobody, which has no",
+        link="the receiver",
+    ),
     Fault(
         "a receiver that answers 500",
-        on_stand("failing", "Unanswered"),
+        of_alert(told=receiver.failing),
         "alert.notification",
         r"every notification to hook \(webhook\) fails",
+        link="the notification",
     ),
 )

@@ -30,6 +30,7 @@ class Page:
     :param body: what is sent; ``metric()`` makes it.
     :param delay: seconds before the first byte.
     :param cut: so many bytes of the body are sent, though all are announced.
+    :param closes: the connection, without an answer.
     """
 
     body: str
@@ -38,6 +39,7 @@ class Page:
     delay: float = 0.0
     cut: int | None = None
     token: str = ""
+    closes: bool = False
 
 
 # What a path answers at its n-th scrape (from 0).
@@ -64,9 +66,10 @@ class Exporter:
     """Serves ``scripts`` by path on a free port; ``seen`` counts the scrapes of each path.
 
     :param certificate: file with certificate and key; plain HTTP where absent.
+    :param wants_certificate: of whoever asks.
     """
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    def __init__(self, certificate: Path | None = None, wants_certificate: bool = False) -> None:
         self.scripts: dict[str, Script] = {}
         self.seen: dict[str, int] = {}
         self.ended = False
@@ -88,6 +91,9 @@ class Exporter:
                 if page.token and self.headers.get("Authorization") != f"Bearer {page.token}":
                     page = Page("who are you?\n", 401)
                 time.sleep(page.delay)
+                if page.closes:
+                    self.close_connection = True
+                    return
                 body = page.body.encode()
                 self.send_response(page.status)
                 if page.content_type is not None:
@@ -104,6 +110,9 @@ class Exporter:
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
+            if wants_certificate:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(certificate)
             # The handshake is done by the thread of the connection, so that a plain client stops no other.
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False

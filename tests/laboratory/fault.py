@@ -11,6 +11,12 @@ what asks the diagnosis, whichever that is::
 
     Fault("a name that is misspelt", misspelt, "scrape.name", "perhaps lab_orders")
 
+Where it is one change of a metric's way (a page, a setting of its job, its rule, who is told), it needs no function::
+
+    Fault("401", of_metric(status=401), "scrape.login", "HTTP 401", link="the status of the answer")
+
+Such a fault has a place in the chain, and is tried together with every other (:mod:`tests.laboratory.pairs`).
+
 Another diagnosis is another asker: those of ``alert_info`` are in :mod:`tests.laboratory.alerts`, and put their rule
 onto the bench with ``bench.rule(name, alert=name, expr=…)``; what needs a server of its own starts it on
 ``bench.stack``, inside the function or only when it is asked. All faults of a bench stand side by side on one
@@ -25,6 +31,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import multiprocessing
 import re
 import time
 import traceback
@@ -38,9 +45,50 @@ from tests.laboratory.exporter import Exporter, Page, Script
 from tests.testbench import servers
 
 VERSIONS = ("2", "3")
-INTERVAL = "500ms"
+INTERVAL = "1s"
 # Discovery is taken over five seconds after a start; then each job has been scraped, and more than once.
 SETTLED = 8.0
+# Faults that share a server.
+TOGETHER = 180
+# Benches that run at once: while one waits for its scrapes, others are asked.
+AT_ONCE = 3
+
+# The chain, in order. What stands at the same link comes in no order: each of it may be told first.
+LINKS = (
+    # A rule that is not there, or cannot be evaluated, reads nothing.
+    "the rule is loaded",
+    "the rule is evaluated",
+    # The way of a metric: published, found, asked, answered, read, and kept.
+    "the bus",
+    "the job",
+    "its discovery",
+    "its relabelling",
+    "its number of targets",
+    "its login",
+    "the connection",
+    "the protocol",
+    "an answer in time",
+    "the status of the answer",
+    "the whole body",
+    "the content type",
+    "the format",
+    "any samples",
+    "samples that are kept",
+    "the limits",
+    "the metric on the page",
+    "the metric is kept",
+    "its time stamps",
+    "its duplicates",
+    # The way of an alert on it, where Prometheus sends it, and where it is told.
+    "the expression",
+    "the wait",
+    "Alertmanager",
+    "the silences",
+    "the inhibitions",
+    "the times",
+    "the receiver",
+    "the notification",
+)
 
 # What the diagnosis says; the first finding is the verdict.
 Ask = t.Callable[[], t.List[Finding]]
@@ -55,6 +103,9 @@ class Fault:
     :param says: a pattern that its summary has; what an operator must read in it.
     :param versions: of Prometheus on which it is tried.
     :param after: seconds since the start of Prometheus.
+    :param link: its place among :data:`LINKS`, where it can be made together with others: then ``make`` is a change of
+        a plan (:mod:`tests.laboratory.plan`).
+    :param behind: the check that the finding says it comes from, where it leads to another diagnosis.
     """
 
     name: str
@@ -63,9 +114,13 @@ class Fault:
     says: str
     versions: tuple[str, ...] = VERSIONS
     after: float = SETTLED
+    link: str = ""
+    behind: str = ""
 
     def is_right(self, findings: list[Finding]) -> bool:
-        return bool(findings) and findings[0].check == self.check and bool(re.search(self.says, findings[0].summary))
+        if not findings or findings[0].check != self.check or not re.search(self.says, findings[0].summary):
+            return False
+        return not self.behind or findings[0].evidence.get("check") == self.behind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +175,17 @@ class Bench:
         self.jobs: list[dict[str, t.Any]] = []
         self.rules: list[dict[str, t.Any]] = []
         self.events: dict[str, t.Callable[[], None]] = {}
+        self.alertmanagers: list[str] = []
+        self.rule_files = ["rules.yml"]
         self._numbers = itertools.count()
+        self._others: list[Bench] = []
+
+    def another(self, name: str) -> Bench:
+        """Another bench that is started with this one."""
+        directory = self.directory / name
+        directory.mkdir()
+        self._others.append(Bench(self.version, directory, self.stack))
+        return self._others[-1]
 
     def folder(self) -> Path:
         """One of its own, for a fault that writes files or starts servers."""
@@ -162,17 +227,57 @@ class Bench:
         (self.directory / "rules.yml").write_text(yaml.safe_dump({"groups": self.rules}))
         config = {
             "global": {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": "1s"},
-            "rule_files": ["rules.yml"],
+            "rule_files": self.rule_files,
+            "alerting": {"alertmanagers": [_sent_to(address) for address in self.alertmanagers]},
             "scrape_configs": [*self.jobs, {"job_name": "prometheus", "static_configs": [{"targets": [self.url[7:]]}]}],
         }
-        self.prometheus(self.directory, config, port=self.port)
+        # What was sent before Alertmanager was found is sent again soon.
+        self.prometheus(self.directory, config, port=self.port, arguments=["--rules.alert.resend-delay=1s"])
+        for other in self._others:
+            other.start()
+
+
+def _sent_to(address: str) -> dict[str, t.Any]:
+    scheme, _separator, rest = address.rpartition("://")
+    return {"scheme": scheme or "http", "static_configs": [{"targets": [rest]}]}
 
 
 def run(faults: t.Sequence[Fault], directory: Path) -> list[Verdict]:
-    """Every fault on every version it is meant for, all of a version side by side on one server."""
-    with concurrent.futures.ThreadPoolExecutor(len(VERSIONS)) as pool:
-        running = [pool.submit(_run, faults, version, directory / version) for version in VERSIONS]
-        return [verdict for future in running for verdict in future.result()]
+    """Every fault on every version it is meant for, up to :data:`TOGETHER` of a version side by side on one server.
+
+    Those of a version share nothing with those of the other, so that each bench has a process.
+    """
+    benches = [
+        (version, chosen[start : start + TOGETHER])
+        for version in VERSIONS
+        for chosen in [[number for number, fault in enumerate(faults) if version in fault.versions]]
+        for start in range(0, len(chosen), TOGETHER)
+    ]
+    found: list[Verdict] = []
+    # A fault holds functions that cannot be sent to a process, and are there after a fork.
+    with concurrent.futures.ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("fork"), _fork, (faults,)) as pool:
+        running = [
+            (version, pool.submit(_of_bench, numbers, version, directory / f"{version}_{count}"))
+            for count, (version, numbers) in enumerate(benches)
+        ]
+        for version, future in running:
+            for number, findings, seconds, error in future.result():
+                found.append(Verdict(faults[number], version, findings, seconds, error))
+    return found
+
+
+_forked: t.Sequence[Fault] = ()
+
+
+def _fork(faults: t.Sequence[Fault]) -> None:
+    global _forked
+    _forked = faults
+
+
+def _of_bench(numbers: list[int], version: str, directory: Path) -> list[tuple[int, list[Finding], float, str]]:
+    verdicts = _run([_forked[number] for number in numbers], version, directory)
+    known = {id(_forked[number]): number for number in numbers}
+    return [(known[id(verdict.fault)], verdict.findings, verdict.seconds, verdict.error) for verdict in verdicts]
 
 
 def _run(faults: t.Sequence[Fault], version: str, directory: Path) -> list[Verdict]:

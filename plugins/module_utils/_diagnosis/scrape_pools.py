@@ -22,7 +22,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
+import os
 import re
 import time
 import typing as t
@@ -55,12 +57,14 @@ REFUSED_NAMES = (
     "prometheus_target_scrapes_sample_out_of_order_total",
     "prometheus_target_scrapes_sample_duplicate_timestamp_total",
 )
+POOLS_FAILED_NAME = "prometheus_target_scrape_pools_failed_total"
 STORAGE_NAME = "prometheus_tsdb_wal_writes_failed_total"
 # Likewise, by the way of discovery that they are about.
 DISCOVERY_NAMES = {
-    "file_sd": "prometheus_sd_file_read_errors_total",
-    "dns_sd": "prometheus_sd_dns_lookup_failures_total",
-    "http_sd": "prometheus_sd_http_failures_total",
+    # Where a file cannot be watched (fs.inotify.max_user_instances), it is not read either.
+    "file_sd": ("prometheus_sd_file_read_errors_total", "prometheus_sd_file_watcher_errors_total"),
+    "dns_sd": ("prometheus_sd_dns_lookup_failures_total",),
+    "http_sd": ("prometheus_sd_http_failures_total",),
 }
 
 TargetKey = t.Tuple[str, str]
@@ -127,6 +131,7 @@ class Facts:
 
     :param now: unix seconds by its own clock.
     :param jobs: the section of the configuration by name of the job; empty for one that only a pool is known of.
+    :param pools: the jobs that it has begun.
     :param loaded: whether its last reload was taken.
     :param samples: by target, the newest of :data:`SAMPLE_NAMES`.
     :param success: by target, the share of scrapes of the last minutes that were successful, where it is not all.
@@ -139,6 +144,7 @@ class Facts:
     now: float
     discovery: Discovery
     jobs: dict[str, str]
+    pools: frozenset[str]
     loaded: bool
     samples: dict[TargetKey, dict[str, float]]
     success: dict[TargetKey, float]
@@ -165,7 +171,9 @@ class Facts:
             "samples": lambda: client.query(f'{{__name__=~"{names}"}}'),
             "success": lambda: client.query(f"avg_over_time(up{recent}) < 1"),
             "stored": lambda: client.query("timestamp(up)"),
-            "own": lambda: client.own_page((*REFUSED_NAMES, STORAGE_NAME, *DISCOVERY_NAMES.values())),
+            "own": lambda: client.own_page(
+                (*REFUSED_NAMES, POOLS_FAILED_NAME, STORAGE_NAME, *itertools.chain(*DISCOVERY_NAMES.values()))
+            ),
             "exporter": lambda: client.query(f'{{__name__=~"{own_names}"}}'),
         }
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -181,6 +189,7 @@ class Facts:
             now=said["now"],
             discovery=said["discovery"],
             jobs={**dict.fromkeys(said["pools"], ""), **sections(said["configuration"])},
+            pools=frozenset(said["pools"]),
             loaded=bool(said["runtime"].get("reloadConfigSuccess", True)),
             samples=samples,
             success={key(sample.labels): sample.value for sample in said["success"]},
@@ -274,9 +283,12 @@ class Pools:
             )
             evidence: dict[str, t.Any] = {"discovered_labels": dropped[:SHOWN], "relabel_configs": rules}
             return Finding("scrape.relabelling", subject, "warning", summary, evidence, remedy)
+        failed = self._not_begun(job, section, subject)
+        if failed:
+            return failed
         kinds = re.findall(r"^  (\w+)_configs:", section, re.MULTILINE)
         ways = [kind for kind in kinds if kind == "static" or kind.endswith("_sd")]
-        names = [DISCOVERY_NAMES[way] for way in ways if way in DISCOVERY_NAMES]
+        names = [name for way in ways for name in DISCOVERY_NAMES.get(way, ())]
         failures = {name: facts.own.value(name) for name in names if facts.own.value(name)}
         by = f"finds no target by {' and '.join(ways)}_configs" if ways else "has no way to find a target"
         summary = about(subject, f"job {job} {by}")
@@ -288,6 +300,21 @@ class Pools:
         )
         evidence = {"discovery": ways, "failures": failures}
         return Finding("scrape.discovery", subject, "warning", f"{summary}.", evidence, remedy)
+
+    def _not_begun(self, job: str, section: str, subject: str) -> Finding | None:
+        """Where a file of its TLS cannot be read, Prometheus leaves the whole job out, and says so in its log alone."""
+        failed = self.facts.own.value(POOLS_FAILED_NAME)
+        files = re.findall(r"^ +(?:ca|cert|key)_file: (.+)$", section, re.MULTILINE)
+        if not failed or job in self.facts.pools or not files:
+            return None
+        missing = [file for file in map(_scalar, files) if self.here and not os.access(file, os.R_OK)]
+        if not missing and (self.here or "\n  static_configs:" not in section):
+            return None
+        named = f"{' and '.join(missing)} cannot be read" if missing else f"see {' and '.join(map(_scalar, files))}"
+        summary = about(subject, f"Prometheus could not begin job {job}, whose tls_config names files: {named}.")
+        remedy = "Put the file there, readable for the user of Prometheus, and reload; its log has the reason."
+        evidence = {"files": files, "figures": {"pools_failed": failed}}
+        return Finding("scrape.tls", subject, "warning", summary, evidence, remedy)
 
     def _down(self, job: str, targets: list[Target], subject: str) -> Finding | None:
         down = [target for target in targets if target.health == "down"]
@@ -339,7 +366,7 @@ class Pools:
         if knock is None:
             return said, {}
         evidence: dict[str, t.Any] = {"connection_from_here": dataclasses.asdict(knock)}
-        for look in (_as_tls, self._as_refused, self._as_silent):
+        for look in (_as_tls, _as_unresolved, self._as_refused, self._as_silent):
             seen = look(knock, place, number, evidence)
             if seen:
                 return seen, evidence
@@ -530,6 +557,18 @@ def _as_tls(knock: port.Knock, place: str, number: int, evidence: dict[str, t.An
         "scrape.tls",
         "Prometheus speaks plain HTTP, and the target speaks TLS",
         "Set scheme: https in the scrape job, and tls_config with the authority of its certificate.",
+    )
+
+
+def _as_unresolved(knock: port.Knock, place: str, number: int, evidence: dict[str, t.Any]) -> Reading | None:
+    """A resolver that does not answer takes longer than a scrape may, and then Prometheus says no more than that."""
+    if knock.state != "unresolved":
+        return None
+    name = place.rpartition(":")[0]
+    return Reading(
+        "scrape.resolve",
+        f"no answer came in time, and the name {name} does not resolve from here ({knock.reason})",
+        f"getent hosts {name} on the host of Prometheus; then its resolver, or the name in the scrape job.",
     )
 
 

@@ -18,6 +18,7 @@ from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape_
     setting,
 )
 from ansible_collections.njord.telemetry.plugins.module_utils._exposition import Exposition
+from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Discovery, Target
 from ansible_collections.njord.telemetry.plugins.module_utils._systemd import Unit
 
@@ -100,6 +101,7 @@ def pools(*targets: Target, **more: t.Any) -> Pools:
         now=1001.0,
         discovery=Discovery(list(targets), [], {}),
         jobs={"njord_quant": "- job_name: njord_quant"},
+        pools=frozenset({"njord_quant"}),
         loaded=True,
         samples={},
         success={},
@@ -209,3 +211,39 @@ def test_a_target_that_waits_for_its_first_scrape_is_unknown() -> None:
     found = pools(target("unknown", scraped=None)).first("njord_quant", "job njord_quant")
     assert found is not None
     assert (found.check, found.severity) == ("scrape.waiting", "unknown")
+
+
+WITH_FILE = """- job_name: njord_quant
+  tls_config:
+    ca_file: /no/such/ca.crt
+  static_configs:
+  - targets: [127.0.0.1:9091]
+"""
+
+
+def not_begun(section: str, own: Exposition, begun: frozenset[str] = frozenset()) -> Finding | None:
+    return pools(jobs={"njord_quant": section}, pools=begun, own=own).first("njord_quant", "job njord_quant")
+
+
+def test_a_job_that_prometheus_could_not_begin_is_told_from_one_without_targets() -> None:
+    failed = Exposition(kept={"prometheus_target_scrape_pools_failed_total": [({}, 1.0)]})
+    found = not_begun(WITH_FILE, failed)
+    assert found
+    assert (found.check, found.severity) == ("scrape.tls", "warning")
+    assert "/no/such/ca.crt cannot be read" in found.summary
+    others = (
+        not_begun(WITH_FILE, Exposition()),
+        not_begun(WITH_FILE, failed, frozenset({"njord_quant"})),
+        # Its file can be read, and another job is the one that failed.
+        not_begun(WITH_FILE.replace("/no/such/ca.crt", __file__), failed),
+    )
+    assert [other.check if other else "" for other in others] == 3 * ["scrape.discovery"]
+
+
+def test_a_name_that_does_not_resolve_from_here_explains_a_scrape_that_took_too_long() -> None:
+    error = 'Get "http://no-such..invalid:9/metrics": context deadline exceeded'
+    slow = dataclasses.replace(target(error=error), url="http://no-such..invalid:9/metrics")
+    found = pools(slow).first("njord_quant", "job njord_quant")
+    assert found
+    assert found.check == "scrape.resolve"
+    assert "does not resolve from here" in found.summary
