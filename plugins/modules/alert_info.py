@@ -212,7 +212,7 @@ import socket
 import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import alerts, silent_alert, synthetic
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import alerts, silent_alert, synthetic
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 if t.TYPE_CHECKING:

@@ -165,7 +165,11 @@ metrics:
 """
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import cardinality, dashboards, label_sets
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series import (
+    cardinality,
+    dashboards,
+    label_sets,
+)
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(

@@ -123,7 +123,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import configuration, scrape_intervals
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.configuration import (
+    configuration,
+    scrape_intervals,
+)
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(

@@ -160,7 +160,7 @@ drop_rules:
 import time
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import usage
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series import usage
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(

@@ -183,7 +183,7 @@ server_infos:
 import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _clock, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import query
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query import query
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(

@@ -209,7 +209,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import slow_queries
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query import slow_queries
 from ansible_collections.njord.telemetry.plugins.module_utils._journal.command import moment
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 

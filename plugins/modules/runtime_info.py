@@ -306,8 +306,8 @@ from ansible_collections.njord.telemetry.plugins.module_utils._clock import (
     read_time,
     time_service_finding,
 )
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import event_loop_lag, memory
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.publisher import read_catalogue
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.runtime import event_loop_lag, memory
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape.publisher import read_catalogue
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 from ansible_collections.njord.telemetry.plugins.module_utils._units import duration, size

@@ -141,7 +141,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import panel, publisher, scrape
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape import panel, publisher, scrape
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 if t.TYPE_CHECKING:

@@ -218,7 +218,7 @@ import math
 import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils import _argspec, _units
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import thresholds
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import thresholds
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import AUDIT, Prometheus
 
 OPTIONS = _argspec.ArgumentSpec(

@@ -11,7 +11,7 @@ import dataclasses
 import time
 import typing as t
 
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import silent_alert
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import silent_alert
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 

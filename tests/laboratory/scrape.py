@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import panel, publisher, scrape
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape import panel, publisher, scrape
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import HttpError, Refused, Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus

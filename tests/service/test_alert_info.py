@@ -12,12 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import (
-    alerts,
-    delivery,
-    expression,
-    silent_alert,
-)
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import alerts, delivery, silent_alert
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language import expression
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import cardinality, churn, label_sets
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series import cardinality, churn, label_sets
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 

@@ -12,7 +12,7 @@ import typing as t
 import promql_parser
 import pytest
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import promql
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language import promql
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Refused, Server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

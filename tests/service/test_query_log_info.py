@@ -12,7 +12,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.recording_rule import now_of, propose, prove
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query.recording_rule import (
+    now_of,
+    propose,
+    prove,
+)
 from ansible_collections.njord.telemetry.plugins.module_utils._http import HttpError, Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 

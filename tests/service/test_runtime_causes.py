@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import urllib3
 from ansible_collections.njord.telemetry.plugins.module_utils import _resources
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import event_loop_lag, memory
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.runtime import event_loop_lag, memory
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus

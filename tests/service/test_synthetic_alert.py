@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.njord.telemetry.plugins.module_utils import _alertmanager, _yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import routing, synthetic
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import routing, synthetic
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus

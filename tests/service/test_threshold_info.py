@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import replay
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.replay import Waits
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import replay
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert.replay import Waits
 
 from tests.testbench import module, servers
 from tests.testbench.packages import program

@@ -7,7 +7,7 @@ import dataclasses
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import alerts
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import alerts
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server, Unreachable, Unsupported
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Alert, Prometheus, Rule, Sample, Series

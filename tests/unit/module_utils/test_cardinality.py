@@ -9,17 +9,17 @@ import uuid
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.reads import reads
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series import (
     cardinality,
     churn,
     label_sets,
     series_cost,
 )
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.label_sets import Family, Label, Metric
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.offers import Ground, Offer, offers
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.readers import Reader
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.reads import reads
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series_cost import Prices
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series.label_sets import Family, Label, Metric
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series.offers import Ground, Offer, offers
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series.readers import Reader
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series.series_cost import Prices
 from ansible_collections.njord.telemetry.plugins.module_utils._exposition import Exposition, parse
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Server, Unreachable, Unsupported

@@ -6,8 +6,8 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import event_loop_lag
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.publisher import Entry
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.runtime import event_loop_lag
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape.publisher import Entry
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Sample, Target
 from ansible_collections.njord.telemetry.plugins.module_utils._resources import Pressure, Service, Thread, Usage

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.expression import Needs, needs
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.expression import Needs, needs
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,8 +8,8 @@ import re
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import memory
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.publisher import Entry
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.runtime import memory
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape.publisher import Entry
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Sample
 from ansible_collections.njord.telemetry.plugins.module_utils._resources import Kill, Usage

@@ -7,7 +7,7 @@ import re
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.name_filter import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.configuration.name_filter import (
     EVERYTHING,
     NameFilter,
     language,

@@ -7,7 +7,12 @@ import json
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.panel import filled, moment, panels, used
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape.panel import (
+    filled,
+    moment,
+    panels,
+    used,
+)
 
 TARGETS = [{"expr": "up", "refId": "A"}, {"expr": "hidden", "hide": True}]
 

@@ -9,7 +9,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import port
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape import port
 
 UFW = """\
 Status: active

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import promql
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.promql import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language import promql
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.promql import (
     Binary,
     NoComparison,
     NotUnderstood,

@@ -8,8 +8,12 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import publisher
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.publisher import Entry, Exporter, Publisher
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape import publisher
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape.publisher import (
+    Entry,
+    Exporter,
+    Publisher,
+)
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Unreachable
 
 CATALOGUE = [

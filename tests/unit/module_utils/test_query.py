@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import query
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query import Times, condition, judge
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query import query
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query.query import Times, condition, judge
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Result, Series, plain
 from hypothesis import given
 from hypothesis import strategies as st

@@ -13,8 +13,8 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import query_log, query_log_files
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query_log import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query import query_log, query_log_files
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query.query_log import (
     FURTHER,
     OTHER,
     REQUEST,
@@ -26,7 +26,7 @@ from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query_l
     Summary,
     shape,
 )
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query_log_files import read, siblings
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query.query_log_files import read, siblings
 from hypothesis import given
 from hypothesis import strategies as st
 

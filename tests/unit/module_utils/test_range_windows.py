@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.promql import Matcher, parse
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.range_windows import accepts, joins, windows
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.configuration.range_windows import (
+    accepts,
+    joins,
+    windows,
+)
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.promql import Matcher, parse
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Rule
 
 

@@ -9,7 +9,7 @@ import math
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.recording_rule import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query.recording_rule import (
     NoRule,
     propose,
     prove,

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import relabelled
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape import relabelled
 
 # As Prometheus writes it in its configuration.
 BLOCK = """  metric_relabel_configs:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import replay
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.replay import Waits
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import replay
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert.replay import Waits
 from hypothesis import given
 from hypothesis import strategies as st
 

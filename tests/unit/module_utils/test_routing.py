@@ -9,8 +9,8 @@ import typing as t
 
 import pytest
 from ansible_collections.njord.telemetry.plugins.module_utils import _yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import routing
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.routing import Configuration, matcher
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import routing
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert.routing import Configuration, matcher
 
 TEXT = r"""
 global:

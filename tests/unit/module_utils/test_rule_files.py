@@ -7,7 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.rule_files import Look, NotRead, look
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.configuration.rule_files import (
+    Look,
+    NotRead,
+    look,
+)
 
 RULE = "groups: [{name: g, rules: [{record: a, expr: '1'}]}]"
 

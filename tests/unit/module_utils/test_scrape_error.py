@@ -7,7 +7,7 @@ import re
 import string
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape_error import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape.scrape_error import (
     TROUBLES,
     UNKNOWN,
     classify,

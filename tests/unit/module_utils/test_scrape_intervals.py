@@ -6,8 +6,8 @@ from __future__ import annotations
 import typing as t
 
 import yaml
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import scrape_intervals
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape_intervals import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.configuration import scrape_intervals
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.configuration.scrape_intervals import (
     REST,
     ROWS,
     Entry,

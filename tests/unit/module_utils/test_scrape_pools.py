@@ -8,8 +8,9 @@ import textwrap
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import nearest, port, scrape_pools
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape_pools import (
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import nearest
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape import port, scrape_pools
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape.scrape_pools import (
     Facts,
     Pools,
     about,

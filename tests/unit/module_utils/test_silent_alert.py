@@ -9,7 +9,8 @@ import typing as t
 import pytest
 from ansible_collections.njord.telemetry.plugins.module_utils import _alertmanager
 from ansible_collections.njord.telemetry.plugins.module_utils._alertmanager import Alertmanager, Held, Silence
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import delivery, port, silent_alert, wait
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import delivery, silent_alert, wait
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.scrape import port
 from ansible_collections.njord.telemetry.plugins.module_utils._exposition import Exposition
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import HttpError, Server, Unauthorised, Unreachable

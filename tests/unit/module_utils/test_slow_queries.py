@@ -7,7 +7,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.slow_queries import Look, Question
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query.slow_queries import Look, Question
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import Refused, Server, Unreachable
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus, Rule, Sample

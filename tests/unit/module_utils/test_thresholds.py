@@ -9,9 +9,10 @@ import re
 import typing as t
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import nearest, thresholds
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.promql import COMPARISONS
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.threshold_story import Story, proposal
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import nearest
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert import thresholds
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.alert.threshold_story import Story, proposal
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.promql import COMPARISONS
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import HttpError, Server, Unauthorised, Unreachable
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus, Rule, Sample, Series

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.trend import lives, lowest, trend
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.runtime.trend import lives, lowest, trend
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,10 +10,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import query_log, usage
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query_log import KEPT
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series_cost import QUERIED_SERIES
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.usage import Look, Options
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query import query_log
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.query.query_log import KEPT
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series import usage
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series.series_cost import QUERIED_SERIES
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series.usage import Look, Options
 from ansible_collections.njord.telemetry.plugins.module_utils._exposition import Exposition, parse
 from ansible_collections.njord.telemetry.plugins.module_utils._finding import Finding
 from ansible_collections.njord.telemetry.plugins.module_utils._http import HttpError, Refused, Server, Unauthorised

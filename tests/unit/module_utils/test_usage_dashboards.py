@@ -8,8 +8,8 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.dashboards import Dashboards, read
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.reads import Reads
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.reads import Reads
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.series.dashboards import Dashboards, read
 
 Row = t.Dict[str, t.Any]
 

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.reads import Blanks, Reads, blank, reads
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.reads import (
+    Blanks,
+    Reads,
+    blank,
+    reads,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
