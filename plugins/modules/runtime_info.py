@@ -317,7 +317,9 @@ if t.TYPE_CHECKING:
 
 T = t.TypeVar("T")
 
-CLOCK, MEMORY, LAG = "clock", "memory", "event_loop_lag"
+CLOCK = "clock"
+MEMORY = "memory"
+LAG = "event_loop_lag"
 SPEC = (
     ArgumentSpec(
         {
@@ -341,7 +343,8 @@ SPEC = (
     .merge(PROMETHEUS)
 )
 # A sample of less tells nothing of a scheduler that shares in tenths of a second.
-SHORTEST_SAMPLE, LONGEST_SAMPLE = 0.5, 60.0
+SHORTEST_SAMPLE = 0.5
+LONGEST_SAMPLE = 60.0
 
 
 def main() -> None:

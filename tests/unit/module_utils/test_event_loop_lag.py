@@ -15,12 +15,16 @@ from ansible_collections.njord.telemetry.plugins.module_utils._resources import 
 from .runtime import NOW, Server9090, neighbour, scraped, service, usage
 
 METRIC = event_loop_lag.METRIC
-CATALOGUE = [Entry(METRIC, "catalog", "gauge")]
+EMITTED_BY_NOBODY = Entry(METRIC, "catalog", "gauge")
 
 
-def look(seen: Usage, server: Server9090 | None = None, catalogue: t.Sequence[Entry] = CATALOGUE) -> list[Finding]:
+def look(
+    seen: Usage, server: Server9090 | None = None, catalogue: t.Sequence[Entry] = (EMITTED_BY_NOBODY,)
+) -> list[Finding]:
     question = event_loop_lag.Question(6 * 3600, 0.1, 30, catalogue)
-    return event_loop_lag.Look(server or Server9090(), seen, question, None).findings()
+    asked = event_loop_lag.Look(server or Server9090(), seen, question, None)
+    asked.now = NOW
+    return asked.findings()
 
 
 def of(findings: t.Sequence[Finding], subject: str) -> Finding:

@@ -16,13 +16,15 @@ from ansible_collections.njord.telemetry.plugins.module_utils._resources import 
 
 from .runtime import GIBIBYTE, MEBIBYTE, NOW, RISK, Server9090, began, grows, limit, neighbour, scraped, service, usage
 
-CATALOGUE = [Entry(memory.METRIC, "catalog", "gauge")]
+EMITTED_BY_NOBODY = Entry(memory.METRIC, "catalog", "gauge")
 FLAT, LEAK, STARTS = grows(100e6, 101e6), grows(100e6, 300e6), began()
 
 
-def look(seen: Usage, server: Server9090, catalogue: t.Sequence[Entry] = CATALOGUE) -> list[Finding]:
+def look(seen: Usage, server: Server9090, catalogue: t.Sequence[Entry] = (EMITTED_BY_NOBODY,)) -> list[Finding]:
     question = memory.Question(6 * 3600, 512 * MEBIBYTE, GIBIBYTE, catalogue)
-    return memory.Look(server, seen, question).findings()
+    asked = memory.Look(server, seen, question)
+    asked.now = NOW
+    return asked.findings()
 
 
 def of(findings: t.Sequence[Finding], subject: str) -> Finding:
@@ -43,7 +45,7 @@ def test_a_service_that_is_well_is_ok_and_the_metric_that_nobody_emits_is_no_tro
 
 
 def test_a_metric_that_should_be_there_and_is_not_is_not_known() -> None:
-    emitted = [dataclasses.replace(CATALOGUE[0], source="emitted")]
+    emitted = [dataclasses.replace(EMITTED_BY_NOBODY, source="emitted")]
     assert of(look(usage(service()), server(), emitted), memory.METRIC).severity == "unknown"
     assert of(look(usage(service()), server(), []), memory.METRIC).severity == "unknown"
 

@@ -278,7 +278,7 @@ class Look:
         """Whether it may be over the limit at one target; one whose series have all ended may be."""
         if not now:
             return True
-        most = max(max(now.values()), math.ceil(family.label_sets / len(now)))
+        most = max(*now.values(), math.ceil(family.label_sets / len(now)))
         return self.limits.severity(most) != "ok"
 
     def _ground(self, head: Head) -> Ground:
