@@ -503,6 +503,21 @@ def test_little_churn_is_well_and_a_young_server_is_not_known() -> None:
     assert churned([500.0] * 3).severity == "unknown"
 
 
+def test_a_server_that_runs_for_an_hour_is_looked_at_in_steps_that_fit_an_hour() -> None:
+    class Young(Fake):
+        def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
+            times = [at for at in (start + n * step for n in range(int((end - start) / step) + 1)) if at > NOW - 3600]
+            return [
+                Series({"__name__": churn.SERIES}, [(at, 1000.0) for at in times]),
+                Series({"__name__": churn.CREATED}, [(at, at - NOW + 3600) for at in times]),
+            ]
+
+    client = Young([("up", 1000)])
+    of = churn.past(client, client.head(0), 7 * 86400)
+    assert len(of.head) < churn.FEWEST_STEPS
+    assert (of.step, len(of.created)) == (churn.SHORTEST_STEP, 60)
+
+
 def test_a_counter_that_began_anew_made_what_it_has() -> None:
     assert [step.made for step in churn.steps([(0, 100.0), (10, 130.0), (20, 5.0)])] == [30.0, 5.0]
 

@@ -43,21 +43,27 @@ BURST_FACTOR, BURST_SHARE = 5.0, 0.05
 BURSTS_A_DAY = 4.0
 STEPS = 200
 FEWEST_STEPS = 5
+# Seconds: several scrapes of the server by itself.
+SHORTEST_STEP = 60.0
 HOUR = 3600.0
 SHOWN = 10
+
+# (unix seconds, value)
+Points = t.List[t.Tuple[float, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Past:
     """What a server kept about itself.
 
-    :param head: (unix seconds, series), like ``created`` and ``removed``, which are counters.
+    :param head: series; ``created`` and ``removed`` are counters.
+    :param step: seconds between two points of the counters.
     :param now: unix seconds by the clock of the server.
     """
 
-    head: list[tuple[float, float]]
-    created: list[tuple[float, float]]
-    removed: list[tuple[float, float]]
+    head: Points
+    created: Points
+    removed: Points
     step: float
     now: float
 
@@ -81,17 +87,27 @@ def past(client: Prometheus, head: Head, window: float) -> Past:
     """
     now = client.query("time()")[0].value
     step = max(window / STEPS, 1.0)
-    by_server: dict[tuple[tuple[str, str], ...], dict[str, list[tuple[float, float]]]] = {}
-    for series in client.query_range(QUERY, now - window, now, step):
+    own = _own_past(client, head, now - window, now, step)
+    heads, created = own.get(SERIES, []), own.get(CREATED, [])
+    if created and len(created) <= FEWEST_STEPS:
+        # It scrapes itself for a short time only: that time is looked at more closely.
+        begun = created[0][0] - step
+        step = min(step, max((now - begun) / STEPS, SHORTEST_STEP))
+        own = _own_past(client, head, begun, now, step)
+    return Past(heads, own.get(CREATED, []), own.get(REMOVED, []), step, now)
+
+
+def _own_past(client: Prometheus, head: Head, start: float, end: float, step: float) -> dict[str, Points]:
+    by_server: dict[tuple[tuple[str, str], ...], dict[str, Points]] = {}
+    for series in client.query_range(QUERY, start, end, step):
         labels = tuple(sorted(item for item in series.labels.items() if item[0] != "__name__"))
         by_server.setdefault(labels, {})[series.labels.get("__name__", SERIES)] = series.points
     # One server may scrape another: ours is the one that says what the head says.
-    own = min(
+    return min(
         (found for found in by_server.values() if found.get(SERIES)),
         key=lambda found: abs(found[SERIES][-1][1] - head.series),
         default={},
     )
-    return Past(own.get(SERIES, []), own.get(CREATED, []), own.get(REMOVED, []), step, now)
 
 
 def growth(of: Past, subject: str, window: float) -> Finding:
