@@ -51,6 +51,7 @@ def test_a_neighbour_that_takes_the_cores_is_named() -> None:
     assert of(findings, "host").severity == "warning"
     gains = {one["name"]: one["gain"] for one in of(findings, "event loop lag").evidence["remedies"]}
     assert gains["moving backtest.service (python3) elsewhere"] == 1.6
+    assert "systemctl set-property backtest.service CPUWeight=10" in of(findings, "njord-risk").remedy
 
 
 def test_one_of_the_named_services_may_be_the_neighbour() -> None:

@@ -42,6 +42,8 @@ WAITED, THROTTLED = 0.1, 0.1
 CPU_PRESSURE, MEMORY_PRESSURE = 25.0, 10.0
 # A neighbour that takes this share of all cores, and a host whose cores are busy to this share.
 NEIGHBOUR_SHARE, BUSY_SHARE = 0.25, 0.9
+# Neighbours that systemd can bound.
+UNITS = (".service", ".scope", ".slice")
 STOLEN = 0.1
 # Of a core, what is worth a name beside others.
 SEEN = 0.1
@@ -331,7 +333,9 @@ class Look:
         most = NEIGHBOUR_SHARE * host.cores
         if first and first.cores >= most and first.cores >= host.unseen:
             said = f"{load}, and {first.label} takes {first.cores:.1f} of them"
-            remedy = f"Stop or move {first.label}, or bound it: systemctl set-property UNIT CPUWeight=10"
+            unit = first.label.partition(" ")[0]
+            bound = f", or bound it: systemctl set-property {unit} CPUWeight=10" if unit.endswith(UNITS) else "."
+            remedy = f"Stop or move {first.label}{bound}"
             return Cause(name, True, said, remedy)
         if host.unseen >= most:
             where = "outside this container" if host.is_container else "in processes that ended at once"

@@ -434,7 +434,8 @@ class Look:
         }
         if metric.active == 0:
             summary += "; none of them is alive now"
-        remedy = f"{best.advice}{saved(best)}{missed(best, ground)} The head forgets what ended within three hours."
+        effect = f"{saved(best)}{missed(best, ground)} The head forgets what ended within three hours."
+        remedy = f"{best.advice}\n{effect.strip()}"
         return Finding("cardinality.metric", metric.family.name, severity, f"{summary}.", evidence, remedy)
 
 
