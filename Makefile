@@ -78,7 +78,7 @@ demo-clean: venv
 	python -m tests.testbench.engine remove
 	rm -rf .cache/images .cache/apt-archives
 
-# FAULT is one of exporter, disk, labels, alert; none takes all of it back.
+# FAULT is one of exporter, disk, labels, alert, memory, lag; none takes all of it back.
 trouble: venv
 	python -m tests.demo trouble $(or $(FAULT),none)
 

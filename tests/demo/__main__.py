@@ -127,7 +127,8 @@ def up() -> int:
     print(
         f"\nThe host {HOST} goes on running: Prometheus http://127.0.0.1:9090, exporter http://127.0.0.1:9091/metrics."
         "\nMake trouble and look again: make trouble FAULT=exporter (disk, labels, alert; none takes it back), then"
-        "\nmake demo."
+        "\nmake demo. FAULT=memory and FAULT=lag are for troubleshoot-memory.yml and troubleshoot-event-loop-lag.yml:"
+        "\n.venv/bin/ansible-playbook -i molecule/demo/hosts.yml playbooks/troubleshoot-memory.yml"
         "\nmake demo-clean ends it."
     )
     return code
@@ -145,17 +146,36 @@ def fill_the_disk() -> None:
     on_host("fallocate", "-l", str(free * 97 // 100), f"{METRICS}/ballast.bin")
 
 
+def unit(name: str, *words: str) -> None:
+    """A unit that does something for a quarter of an hour, and ends by itself."""
+    on_host("systemctl", "stop", name, check=False)
+    on_host("systemd-run", "--quiet", f"--unit={name}", "--property=RuntimeMaxSec=900", "--collect", *words)
+
+
+def hoard_memory() -> None:
+    unit("njord-cache", "python3", "-c", "import time; held = b'x' * (600 << 20); time.sleep(900)")
+
+
+def crowd_the_cores() -> None:
+    spins = "for number in 1 2 3 4 5 6; do python3 -c 'while True: pass' & done; wait"
+    unit("backtest", "sh", "-c", spins)
+    unit("njord-signals", "python3", "-c", "while True: sum(range(10000))")
+
+
 FAULTS: dict[str, t.Callable[[], object]] = {
     "exporter": lambda: on_host("systemctl", "stop", "njord-prometheus-exporter"),
     "disk": fill_the_disk,
     "labels": lambda: publish("--label-sets=20000", "--label-rate=200"),
     "alert": lambda: publish("--drawdown=14"),
+    "memory": hoard_memory,
+    "lag": crowd_the_cores,
 }
 
 
 def end_all_trouble() -> None:
     # The exporter keeps a label set for as long as it runs.
     on_host("systemctl", "restart", "njord-prometheus-exporter")
+    on_host("systemctl", "stop", "njord-cache", "backtest", "njord-signals", check=False)
     on_host("rm", "-f", f"{METRICS}/ballast.bin")
     publish()
 
