@@ -134,6 +134,11 @@ class ActionModule(ActionBase):
                 f"directory: {options['directory']!r} is relative; an absolute path would do, or an empty one, "
                 "which keeps the report on the controller only"
             )
+        if not options["textfile_directory"].startswith(("/", "~")):
+            raise AnsibleActionFail(
+                f"textfile_directory: {options['textfile_directory']!r} is no absolute path; one would do, or none, "
+                "which is where the role node_exporter reads"
+            )
         if options["keep"] < 1:
             raise AnsibleActionFail(f"keep: {options['keep']} reports cannot be kept; 1 or more would do")
         try:

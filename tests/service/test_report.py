@@ -332,6 +332,7 @@ def test_an_accepted_finding_does_not_fail_the_job(bench: Bench) -> None:
     [
         ({"procedure": "../x"}, "procedure: '../x' is no importable name"),
         ({"directory": "reports"}, "directory: 'reports' is relative"),
+        ({"textfile_directory": ""}, "textfile_directory: '' is no absolute path"),
         ({"keep": 0}, "keep: 0 reports cannot be kept"),
         ({"started": "noon"}, "started: 'noon' is no RFC 3339 time"),
         ({"fail_on": "bad"}, "value of fail_on must be one of"),
