@@ -22,9 +22,14 @@ Node = t.Union[str, t.List[t.Any], t.Dict[str, t.Any]]
 _SINGLE = r"'(?:[^']|'')*'(?!')"
 _DOUBLE = r'"(?:[^"\\]|\\.)*"'
 # A key, and what stands behind its colon.
-_KEY = re.compile(rf"({_SINGLE}|{_DOUBLE}|[^\s'\"\[\]{{}}#&*!|>%@`-][^\n]*?|-[^\s][^\n]*?):(?:\s+(.*))?$")
+_KEY = re.compile(
+    rf"(?!\? )({_SINGLE}|{_DOUBLE}|[^\s'\"\[\]{{}}#&*!|>%@`-][^\n]*?|-[^\s][^\n]*?):(?:\s+(.*))?$",
+    re.ASCII,
+)
 _QUOTED = {"'": re.compile(_SINGLE, re.DOTALL), '"': re.compile(_DOUBLE, re.DOTALL)}
-_ITEM = re.compile(rf"\s*({_SINGLE}|{_DOUBLE}|[^\s,'\"\[\]{{}}][^,\[\]{{}}]*?)\s*(?:,|$)")
+_ITEM = re.compile(rf"\s*({_SINGLE}|{_DOUBLE}|[^\s,'\"\[\]{{}}][^,\[\]{{}}]*?)\s*(?:,|$)", re.ASCII)
+_BLANKS = " \t"
+_ODD_BREAKS = re.compile("[\r\x85\u2028\u2029]")
 _LITERAL = re.compile(r"\|([1-9]?)([-+]?)")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 _ESCAPES = dict(zip('0abt\tnvfre "/\\N_LP', '\0\a\b\t\t\n\v\f\r\x1b "/\\\x85\xa0\u2028\u2029'))
@@ -37,6 +42,9 @@ def read(text: str) -> Node:
 
     :raises ValueError: names the line that a program would not have written.
     """
+    odd = _ODD_BREAKS.search(text)
+    if odd:
+        raise ValueError(f"it has a line break that not all who read YAML take for one, {odd[0]!r}")
     reader = _Reader(text)
     found = reader.block(-1)
     reader.require_end()
@@ -56,14 +64,14 @@ class _Reader:
         """Indentation of the next line that says something; None at the end."""
         while self._at < len(self._lines):
             line = self._lines[self._at]
-            if line.strip():
+            if line.strip(_BLANKS):
                 return len(line) - len(line.lstrip(" "))
             self._at += 1
         return None
 
     def _wrong(self) -> ValueError:
         line = self._lines[self._at] if self._at < len(self._lines) else "its end"
-        return ValueError(f"line {self._at + 1} is not understood: {line.strip()[:80]!r}")
+        return ValueError(f"line {self._at + 1} is not understood: {line.strip(_BLANKS)[:80]!r}")
 
     def block(self, outer: int) -> Node:
         """What stands deeper than ``outer``."""
@@ -131,7 +139,7 @@ class _Reader:
             return {}
         if text[0] in _QUOTED:
             return self._quoted(text, indent)
-        if text[0] in _INDICATORS or " #" in text:
+        if text[0] in _INDICATORS or text.startswith("? ") or " #" in text:
             self._at -= 1
             raise self._wrong()
         words = [text]
@@ -139,22 +147,22 @@ class _Reader:
             deeper = self._next()
             if deeper is None or deeper <= indent:
                 return " ".join(words)
-            if _KEY.match(self._lines[self._at].strip()):
+            if _KEY.match(self._lines[self._at].strip(_BLANKS)):
                 raise self._wrong()
-            words.append(self._lines[self._at].strip())
+            words.append(self._lines[self._at].strip(_BLANKS))
             self._at += 1
 
     def _list(self, text: str) -> list[str]:
         """A list on one line, of scalars."""
         found, at = [], 1
         inside = text[:-1] if text.endswith("]") else ""
-        while inside[at:].strip():
+        while inside[at:].strip(_BLANKS):
             item = _ITEM.match(inside, at)
             if not item:
                 break
             found.append(_scalar(item[1]))
             at = item.end()
-        if not inside or inside[at:].strip():
+        if not inside or inside[at:].strip(_BLANKS):
             self._at -= 1
             raise self._wrong()
         return found
@@ -166,7 +174,7 @@ class _Reader:
                 self._at -= 1
                 raise self._wrong()
             line = self._lines[self._at]
-            if line.strip() and len(line) - len(line.lstrip(" ")) <= indent:
+            if line.strip(_BLANKS) and len(line) - len(line.lstrip(" ")) <= indent:
                 raise self._wrong()
             text = f"{text}\n{line}"
             self._at += 1
@@ -180,9 +188,9 @@ class _Reader:
         while self._at < len(self._lines):
             line = self._lines[self._at]
             own = len(line) - len(line.lstrip(" "))
-            if line.strip() and deep is None:
+            if line.strip(_BLANKS) and deep is None:
                 deep = own
-            if line.strip() and (own <= indent or own < (deep or 0)):
+            if line.strip(_BLANKS) and (own <= indent or own < (deep or 0)):
                 break
             lines.append(line[deep:] if deep is not None else "")
             self._at += 1
@@ -206,13 +214,13 @@ def _scalar(text: str) -> str:
     if text[0] == "'":
         return _folded(inside).replace("''", "'")
     # An escaped line break takes the blanks before the next line with it, and none of those before itself.
-    joined = re.sub(r"(?<!\\)((?:\\\\)*)\\\n\s*", r"\1", inside)
+    joined = re.sub(r"(?<!\\)((?:\\\\)*)\\\n[ \t\n]*", r"\1", inside)
     return _ESCAPE.sub(_unescaped, _folded(joined))
 
 
 def _folded(text: str) -> str:
     """A line break between quotes is a blank, and n + 1 of them are n."""
-    return re.sub(r"[ \t]*\n\s*", lambda found: "\n" * (found[0].count("\n") - 1) or " ", text)
+    return re.sub(r"[ \t]*\n[ \t\n]*", lambda found: "\n" * (found[0].count("\n") - 1) or " ", text)
 
 
 def _unescaped(found: re.Match[str]) -> str:
