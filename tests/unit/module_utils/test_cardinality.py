@@ -440,7 +440,7 @@ def test_a_template_that_shows_the_label_would_miss_it() -> None:
 def test_one_target_with_far_more_than_the_others_is_named() -> None:
     labels = {**LABELS, "instance": [f"host{number}" for number in range(10)]}
     looking = look([("njord_orders_total", 900)], labels=labels)
-    counts = {("njord", f"host{number}"): 10 for number in range(9)} | {("njord", "host9"): 800}
+    counts = {**{("njord", f"host{number}"): 10 for number in range(9)}, ("njord", "host9"): 800}
 
     def query(expression: str, time: float | None = None, lookback: float = 0.0) -> list[Sample]:
         if not expression.startswith("count by"):
