@@ -170,7 +170,7 @@ class Bench:
         self.directory = directory
         self.stack = stack
         self.exporter = stack.enter_context(Exporter())
-        self.port = servers.free_port()
+        self.port = servers.held_port(stack)
         self.url = f"http://127.0.0.1:{self.port}"
         self.jobs: list[dict[str, t.Any]] = []
         self.rules: list[dict[str, t.Any]] = []

@@ -57,7 +57,7 @@ scrape_configs:
 LOOK = """
 import dataclasses, json, sys, time
 from ansible_collections.njord.telemetry.plugins.module_utils import _resources
-from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis import event_loop_lag, memory
+from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.runtime import event_loop_lag, memory
 from ansible_collections.njord.telemetry.plugins.module_utils._http import HttpError, Server
 from ansible_collections.njord.telemetry.plugins.module_utils._prometheus import Prometheus
 client = Prometheus(Server("http://127.0.0.1:9090", timeout=20.0))

@@ -108,6 +108,17 @@ def free_port() -> int:
             return port
 
 
+def held_port(stack: contextlib.ExitStack) -> int:
+    """A port that nobody else is given until the stack ends; only who allows a second socket there may listen on it.
+
+    For those who know their port long before they listen. Prometheus is one of them, as all that is written in Go.
+    """
+    holder = stack.enter_context(contextlib.closing(socket.socket()))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", free_port()))
+    return int(holder.getsockname()[1])
+
+
 def prometheus(
     directory: Path,
     version: str = "3",
