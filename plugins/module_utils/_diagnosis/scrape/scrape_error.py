@@ -248,7 +248,7 @@ TROUBLES = (
         "scrape.application",
         r"EOF$|connection reset by peer|broken pipe|server closed idle connection",
         "the target closes the connection without an answer",
-        "The target's own log says why; does it speak TLS, or another protocol?",
+        "The target's own log says why; does it speak TLS, want a client certificate, or speak another protocol?",
         knock=True,
     ),
 )
