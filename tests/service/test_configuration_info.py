@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -102,6 +103,10 @@ def render(directory: Path, **variables: t.Any) -> subprocess.CompletedProcess[s
     )
 
 
+def is_scraped_by_each(bench: Bench) -> bool:
+    return len(bench.client.query('up{job=~"njord_quant.*"} == 1')) == 3
+
+
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[dict[str, Bench]]:
     """Both versions with the runbook's intervals, once each job was scraped four times, the slow one twice."""
@@ -139,7 +144,7 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[dict[str, Be
             made[version] = Bench(directory, server.url, Prometheus(Server(server.url)), exporter)
         for bench in made.values():
             waited_for(
-                lambda one=bench: len(one.client.query('up{job=~"njord_quant.*"} == 1')) == 3,  # type: ignore[misc]
+                functools.partial(is_scraped_by_each, bench),
                 "a scrape by each job",
                 70,
             )

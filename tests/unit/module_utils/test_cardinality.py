@@ -7,6 +7,7 @@ import re
 import typing as t
 import uuid
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.language.reads import reads
@@ -450,8 +451,8 @@ def test_one_target_with_far_more_than_the_others_is_named() -> None:
             for (job, instance), count in counts.items()
         ]
 
-    looking.client.query = query  # type: ignore[method-assign]
-    finding = only(looking.findings(), "cardinality.metric")
+    with mock.patch.object(looking.client, "query", query):
+        finding = only(looking.findings(), "cardinality.metric")
     assert "the target host9 of the job njord has the most, 800" in finding.summary
     assert finding.evidence["figures"]["head_label_sets"] == 800
 

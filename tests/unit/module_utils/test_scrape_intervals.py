@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing as t
 
 from ansible_collections.njord.telemetry.plugins.module_utils._diagnosis.configuration import scrape_intervals
@@ -25,9 +26,7 @@ SECONDS = st.sampled_from([1.0, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0])
 SPLITS = st.dictionaries(st.sampled_from(list(PACES)), st.sampled_from(["fast", "slow", "own"]), max_size=5).flatmap(
     lambda of: st.fixed_dictionaries(
         {
-            name: SECONDS.map(
-                lambda seconds, metrics=frozenset(m for m in of if of[m] == name): Entry(seconds, metrics)  # type: ignore[misc]
-            )
+            name: SECONDS.map(functools.partial(Entry, metrics=frozenset(m for m in of if of[m] == name)))
             for name in sorted(set(of.values()))
         }
     )
